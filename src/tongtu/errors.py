@@ -1,0 +1,62 @@
+"""The errors a user can cause, drawn as a tree.
+
+    TongtuError                 one clear line, with the remedy; the command line prints it and exits with 2
+    ├── DataError               a log, catalogue, dataset folder or download that cannot be used as it is
+    ├── ConfigError             an option, experiment file or `--set` that is unknown or out of range
+    ├── ModelError              a model folder that is missing, damaged, foreign or of another catalogue
+    ├── MissingExtra            a feature whose optional packages are not installed
+    └── StorageError            a disk that is full or read-only; what was saved before is untouched
+
+Mistakes of our own stay `AssertionError`s and show a traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class TongtuError(ValueError):
+    """A mistake the user can mend. The message is one line and names the remedy."""
+
+
+class DataError(TongtuError):
+    """The data cannot be used as it is."""
+
+
+class ConfigError(TongtuError):
+    """An option or a configuration file is wrong."""
+
+
+class ModelError(TongtuError):
+    """A model folder cannot be used."""
+
+
+class StorageError(TongtuError):
+    """Something could not be written."""
+
+
+class MissingExtra(TongtuError):
+    """An optional package is needed and absent."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional package: pip install 'tongtu[{extra}]'")
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's write errors below `path` into one line with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StorageError(f"no room left to write {path}: free some disk space or choose another --out; what was saved before is unchanged") from error
+        if error.errno in _NO_RIGHT:
+            raise StorageError(f"not allowed to write {path}: choose another --out or change its permissions") from error
+        raise

@@ -1,0 +1,146 @@
+"""Model folders: written whole, checked when opened, and free of code.
+
+A folder holds `config.json` (the class, its configuration and versions), `*.safetensors`, `items.parquet` (the catalogue the
+model knows, in code order) and `MANIFEST.json` (SHA-256 of each file). Nothing in it is executed: the class named in
+`config.json` must be one that Tongtu or an installed package registers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from tongtu.config import build, plain
+from tongtu.core import Recommender
+from tongtu.errors import ModelError
+from tongtu.files import check_manifest, new_folder
+from tongtu.vocab import Vocab
+
+FORMAT = 1
+_REMEDY = "restore the folder from a copy, or fit the model again"
+_OURS = "tongtu.systems."
+
+Array = npt.NDArray[Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """What a model folder held.
+
+    Attributes:
+        config: The system's configuration, plain values.
+        items: The catalogue, in code order.
+        arrays: The weights by name.
+        facts: Whatever else the system wrote about itself, and how the model was made.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    items: Vocab
+    arrays: Mapping[str, Array]
+    facts: Mapping[str, Any]
+
+
+def save(
+    path: Path,
+    system: Recommender,
+    arrays: Mapping[str, Array],
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model folder, replacing one that stands there only when the new one is complete.
+
+    Args:
+        path: The folder.
+        system: The system; its class, `config`, `items` and (where present) `provenance` are recorded.
+        arrays: Weights by name; bfloat16 is not possible, pass float32.
+        facts: Plain values the system needs to come back.
+    """
+    kind = type(system)
+    record = {
+        "class": f"{kind.__module__}:{kind.__qualname__}",
+        "format": FORMAT,
+        "versions": {"tongtu": version("tongtu"), "python": platform.python_version(), "numpy": np.__version__},
+        "config": plain(system.config),
+        "facts": dict(facts or {}),
+        "provenance": dict(getattr(system, "provenance", {})),
+    }
+    with new_folder(Path(path)) as folder:
+        (folder / "config.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        system.items.ids.to_frame().write_parquet(folder / "items.parquet")
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "model.safetensors")
+
+
+def read(path: Path, kind: type | None = None) -> ModelFolder:
+    """Open and check a model folder.
+
+    Args:
+        path: The folder.
+        kind: The class that must have written it, or None for any.
+
+    Raises:
+        ModelError: If it is missing, damaged, of a newer format or of another class.
+    """
+    path = Path(path)
+    record = _record(path)
+    if kind is not None and record["class"] != f"{kind.__module__}:{kind.__qualname__}":
+        raise ModelError(f"{path} holds a {record['class']}, not a {kind.__name__}: open it with tongtu.open_model")
+    check_manifest(path, ModelError, _REMEDY)
+    try:
+        arrays = load_file(path / "model.safetensors")
+        items = Vocab(pl.read_parquet(path / "items.parquet")["id"])
+    except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): {_REMEDY}") from None
+    return ModelFolder(path, record["config"], items, arrays, {**record["facts"], "provenance": record["provenance"]})
+
+
+def open_model(path: Path | str) -> Recommender:
+    """Open any saved model by the class its folder names.
+
+    Raises:
+        ModelError: If the folder is missing, damaged, or names a class that is not registered here.
+    """
+    path = Path(path)
+    name = _record(path)["class"]
+    module, _, attribute = name.partition(":")
+    registered = {point.value for point in entry_points(group="tongtu.systems")}
+    if not module.startswith(_OURS) and name not in registered:
+        raise ModelError(f"{path} names the class {name}, which no installed package registers: install the package it comes from")
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError):
+        raise ModelError(f"{path} names the class {name}, which this version of Tongtu does not have: upgrade tongtu") from None
+    return cast(Recommender, kind.from_pretrained(path))
+
+
+def restore_config(folder: ModelFolder, kind: type[T]) -> T:
+    """The configuration object of a model folder."""
+    return build(kind, folder.config, f"{folder.path}/config.json")
+
+
+def _record(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise ModelError(f"no model folder at {path}: check the path, or make one with `tongtu fit`")
+    try:
+        record = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path} is not a model folder (it has no config.json): check the path") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ModelError(f"{path}/config.json is damaged: {_REMEDY}") from None
+    if not isinstance(record, dict) or not {"class", "format", "config", "facts", "provenance"} <= record.keys():
+        raise ModelError(f"{path} is not a Tongtu model folder (its config.json names no class): check the path")
+    if record["format"] > FORMAT:
+        raise ModelError(f"{path} was written by a newer Tongtu (format {record['format']}): upgrade tongtu")
+    return record

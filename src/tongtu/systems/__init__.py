@@ -1,0 +1,91 @@
+"""Every system Tongtu knows: its road, its paper and what it needs. Classes are imported only when one is used.
+
+An installed package adds its own through the entry-point group "tongtu.systems" (name = "module:Class").
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from tongtu.config import build, nearest
+from tongtu.core import Recommender
+from tongtu.errors import ConfigError, MissingExtra
+
+
+@dataclass(frozen=True)
+class SystemCard:
+    """What a person wants to know before choosing a system.
+
+    Attributes:
+        name: What to type.
+        title: The name in reports.
+        road: "baselines" or one of the roads: "behaviour", "encoded", "prompted", "tuned", "pretrained".
+        where: "module:Class".
+        paper: The source.
+        needs: The data it needs besides a log, or "".
+        extra: The optional package group it needs, or "".
+        packages: Modules that must be importable.
+    """
+
+    name: str
+    title: str
+    road: str
+    where: str
+    paper: str
+    needs: str = ""
+    extra: str = ""
+    packages: tuple[str, ...] = ()
+
+
+_CARDS = (
+    SystemCard("popular", "Popular", "baselines", "tongtu.systems.baselines.popular:Popular", "counts, optionally of a recent window"),
+    SystemCard("itemknn", "ItemKNN", "baselines", "tongtu.systems.baselines.itemknn:ItemKNN", "Deshpande & Karypis, TOIS 2004"),
+    SystemCard("ease", "EASE", "baselines", "tongtu.systems.baselines.ease:EASE", "Steck, WWW 2019"),
+    SystemCard("als", "ALS", "baselines", "tongtu.systems.baselines.als:ALS", "Hu, Koren & Volinsky, ICDM 2008", extra="baselines", packages=("implicit",)),
+    SystemCard("bpr", "BPR", "baselines", "tongtu.systems.baselines.bpr:BPR", "Rendle et al., UAI 2009", extra="baselines", packages=("implicit",)),
+    SystemCard("sasrec", "SASRec", "behaviour", "tongtu.systems.behaviour.sasrec:SASRec", "Kang & McAuley, ICDM 2018; Klenitskiy & Vasilev, RecSys 2023"),
+    SystemCard("bert4rec", "BERT4Rec", "behaviour", "tongtu.systems.behaviour.bert4rec:BERT4Rec", "Sun et al., CIKM 2019"),
+    SystemCard("hstu", "HSTU", "behaviour", "tongtu.systems.behaviour.hstu:HSTU", "Zhai et al., ICML 2024", needs="times, for its time-aware attention"),
+)
+
+
+def cards() -> Mapping[str, SystemCard]:
+    """Every system by name, those of installed packages included."""
+    known = {card.name: card for card in _CARDS}
+    for point in entry_points(group="tongtu.systems"):
+        known.setdefault(point.name, SystemCard(point.name, point.name, "other", point.value, f"installed package {point.dist.name if point.dist else '?'}"))
+    return known
+
+
+def system_class(name: str) -> Any:
+    """The class of a system, imported now.
+
+    Raises:
+        ConfigError: If there is no such system; the message names the nearest.
+        MissingExtra: If its optional packages are not installed.
+    """
+    known = cards()
+    if name not in known:
+        raise ConfigError(f"no system {name!r}, {nearest(name, known)}")
+    card = known[name]
+    for package in card.packages:
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError:
+            raise MissingExtra(card.title, card.extra) from None
+    module, _, attribute = card.where.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def make(name: str, settings: Mapping[str, Any] | None = None) -> Recommender:
+    """An unfitted system with its configuration built from plain values.
+
+    Raises:
+        ConfigError: For an unknown system, key or value.
+    """
+    kind = system_class(name)
+    return cast(Recommender, kind(build(kind.Config, settings or {}, f"system {name}")))
