@@ -17,7 +17,7 @@ _WHERE = {
     "Dataset": "tongtu.data.dataset",
     "open_model": "tongtu.hub",
 }
-__all__ = sorted(_WHERE)
+__all__ = ["PAD", "Dataset", "FitOptions", "Recommender", "Request", "TopK", "open_model"]
 
 
 def __getattr__(name: str) -> Any:
