@@ -1,7 +1,7 @@
 """Model folders: written whole, checked when opened, and free of code.
 
 A folder holds `config.json` (the class, its configuration and versions), `*.safetensors`, `items.parquet` (the catalogue the
-model knows, in code order) and `MANIFEST.json` (SHA-256 of each file). Nothing in it is executed: the class named in
+model knows, in code order, with titles where the data had them) and `MANIFEST.json` (SHA-256 of each file). Nothing in it is executed: the class named in
 `config.json` must be one that Tongtu or an installed package registers.
 """
 
@@ -45,6 +45,7 @@ class ModelFolder:
         items: The catalogue, in code order.
         arrays: The weights by name.
         facts: Whatever else the system wrote about itself, and how the model was made.
+        item_text: One text an item, in code order, or None where the model was saved without.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class ModelFolder:
     items: Vocab
     arrays: Mapping[str, Array]
     facts: Mapping[str, Any]
+    item_text: pl.Series | None = None
 
 
 def save(
@@ -64,7 +66,7 @@ def save(
 
     Args:
         path: The folder.
-        system: The system; its class, `config`, `items` and (where present) `provenance` are recorded.
+        system: The system; its class, `config`, `items` and (where present) `provenance` and `item_text` are recorded.
         arrays: Weights by name; bfloat16 is not possible, pass float32.
         facts: Plain values the system needs to come back.
     """
@@ -79,7 +81,9 @@ def save(
     }
     with new_folder(Path(path)) as folder:
         (folder / "config.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        system.items.ids.to_frame().write_parquet(folder / "items.parquet")
+        text: pl.Series | None = getattr(system, "item_text", None)
+        columns = [system.items.ids] if text is None else [system.items.ids, text.rename("text")]
+        pl.DataFrame(columns).write_parquet(folder / "items.parquet")
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "model.safetensors")
 
 
@@ -100,10 +104,11 @@ def read(path: Path, kind: type | None = None) -> ModelFolder:
     check_manifest(path, ModelError, _REMEDY)
     try:
         arrays = load_file(path / "model.safetensors")
-        items = Vocab(pl.read_parquet(path / "items.parquet")["id"])
+        table = pl.read_parquet(path / "items.parquet")
+        items, text = Vocab(table["id"]), table["text"] if "text" in table.columns else None
     except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
         raise ModelError(f"{path} cannot be read ({error}): {_REMEDY}") from None
-    return ModelFolder(path, record["config"], items, arrays, {**record["facts"], "provenance": record["provenance"]})
+    return ModelFolder(path, record["config"], items, arrays, {**record["facts"], "provenance": record["provenance"]}, text)
 
 
 def open_model(path: Path | str) -> Recommender:
