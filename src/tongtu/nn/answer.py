@@ -1,0 +1,99 @@
+"""From a trained sequence network to scores for requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tongtu.core import Offsets, RequestBatch, Scores
+from tongtu.errors import ModelError
+from tongtu.nn.batch import Batch, request_batch
+from tongtu.nn.losses import scaled
+from tongtu.nn.sequence import SequenceModel
+
+_EVENTS_AT_ONCE = 16_384
+
+
+def score_requests(
+    net: SequenceModel,
+    requests: RequestBatch,
+    items: slice,
+    last: int,
+    ask: Callable[[Batch], Batch] = lambda batch: batch,
+    temperature: float | None = None,
+) -> Scores:
+    """Scores float32[n, width of the slice] of a network for each request.
+
+    Args:
+        net: The network, in evaluation mode.
+        requests: Any histories; those without a known item get zeros.
+        items: Item codes to score.
+        last: Events of history the network reads.
+        ask: Turns histories into the question (BERT4Rec appends [MASK]).
+        temperature: Of cosine scores, None for dot products.
+    """
+    with torch.inference_mode():
+        batch = request_batch(requests, last)
+        states = torch.zeros(len(requests), net.item_vectors(slice(0, 1)).shape[1])
+        known = torch.argsort(batch.length, stable=True)
+        known = known[batch.length[known] > 0]
+        for rows in _blocks(known, batch.length[known]):
+            part = ask(_trim(batch, rows))
+            device = net.item_vectors(slice(0, 1)).device
+            hidden = net.hidden(part.to(device))
+            states[rows] = hidden[torch.arange(len(rows)), part.length - 1].float().cpu()
+        vectors = net.item_vectors(items).float().cpu()
+        left, right = scaled(states, vectors, temperature)
+        scores: Scores = (left @ right.T).numpy()
+        return scores
+
+
+def with_popularity(scores: Scores, requests: RequestBatch, counts: Offsets, items: slice) -> Scores:
+    """`scores` with popularity in the rows of requests that hold no known item: the best answer to someone unknown."""
+    row, place = requests.events()
+    known = np.zeros(len(requests), np.bool_)
+    known[row[requests.item[place] != 0]] = True
+    if not known.all():
+        scores[~known] = np.log1p(counts[items]).astype(np.float32)
+    return scores
+
+
+def arrays_of(net: nn.Module) -> dict[str, npt.NDArray[Any]]:
+    """The network's weights as arrays, for `tongtu.hub.save`."""
+    return {f"net.{name}": tensor.detach().cpu().numpy() for name, tensor in net.state_dict().items()}
+
+
+def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: object) -> None:
+    """Put saved weights into a network, which is then in evaluation mode.
+
+    Raises:
+        ModelError: If names or shapes do not fit.
+    """
+    try:
+        net.load_state_dict({name.removeprefix("net."): torch.from_numpy(array.copy()) for name, array in arrays.items() if name.startswith("net.")})
+    except RuntimeError as error:
+        raise ModelError(f"{where}: the weights do not fit the configuration ({str(error).splitlines()[-1].strip()}): fit the model again") from None
+    net.eval()
+
+
+def _blocks(rows: Tensor, length: Tensor) -> list[Tensor]:
+    """Rows sorted by length, cut so that each block holds about `_EVENTS_AT_ONCE` events."""
+    parts, first = [], 0
+    while first < len(rows):
+        count = max(1, _EVENTS_AT_ONCE // int(length[min(first + 255, len(rows) - 1)]))
+        parts.append(rows[first : first + count])
+        first += count
+    return parts
+
+
+def _trim(batch: Batch, rows: Tensor) -> Batch:
+    """Some rows, as wide as their longest history."""
+    length = batch.length[rows]
+    width = int(length.max())
+    cut = [None if x is None else x[rows, :width] for x in (batch.time, batch.next_time)]
+    return Batch(batch.item[rows, :width], length, time=cut[0], next_time=cut[1])

@@ -1,0 +1,70 @@
+"""What sequence models learn: the next item at every position (SASRec, HSTU) or masked items (BERT4Rec)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from tongtu.core import PAD
+from tongtu.nn.batch import Batch
+from tongtu.nn.losses import CatalogueLoss
+from tongtu.nn.sequence import SequenceModel
+
+
+class NextItem:
+    """Every position learns the item after it: all positions of a sequence train at once."""
+
+    def __init__(self, loss: CatalogueLoss) -> None:
+        self._loss = loss
+
+    def mark(self, batch: Batch, draw: torch.Generator) -> Batch:
+        """Inputs are all events but the last, targets all but the first."""
+        times = {} if batch.time is None else {"time": batch.time[:, :-1], "next_time": batch.time[:, 1:]}
+        length = batch.length - 1
+        item = batch.item[:, :-1]
+        valid = torch.arange(item.shape[1]) < length[:, None]
+        return dataclasses.replace(batch, item=item * valid, length=length, target=batch.item[:, 1:], **times)
+
+    def loss(self, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
+        """The summed loss of all positions with a target."""
+        return target_loss(self._loss, net, batch, draw)
+
+
+class Cloze:
+    """Masked items are to be restored from both sides (BERT4Rec, section 3.6).
+
+    A share of the sequences has only its last item masked, which is the question asked at prediction time; leaving that out
+    is a known cause of weak BERT4Rec results.
+
+    Args:
+        loss: Of the masked positions.
+        mask: The code of [MASK].
+        probability: Of masking an item.
+        last_only: Share of sequences in which just the last item is masked.
+    """
+
+    def __init__(self, loss: CatalogueLoss, mask: int, probability: float, last_only: float) -> None:
+        self._loss, self._mask, self._probability, self._last_only = loss, mask, probability, last_only
+
+    def mark(self, batch: Batch, draw: torch.Generator) -> Batch:
+        """Some items become [MASK] and targets; a sequence in which none was drawn masks its last."""
+        valid = batch.valid
+        newest = (batch.age == 0) & valid
+        chosen = (torch.rand(batch.item.shape, generator=draw) < self._probability) & valid
+        only_last = torch.rand(len(batch.item), 1, generator=draw) < self._last_only
+        chosen = torch.where(only_last | ~chosen.any(1, keepdim=True), newest, chosen)
+        item = torch.where(chosen, self._mask, batch.item)
+        return dataclasses.replace(batch, item=item, target=torch.where(chosen, batch.item, PAD))
+
+    def loss(self, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
+        """The summed loss of the masked positions."""
+        return target_loss(self._loss, net, batch, draw)
+
+
+def target_loss(loss: CatalogueLoss, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
+    """The loss at the positions that have a target, against the whole item table."""
+    assert batch.target is not None
+    wanted = batch.target != PAD
+    return loss(net.hidden(batch)[wanted], net.item_vectors(slice(None)), batch.target[wanted], draw)

@@ -1,0 +1,124 @@
+"""The item-sequence network of SASRec and BERT4Rec, and the protocols of networks and objectives."""
+
+from __future__ import annotations
+
+from typing import Annotated, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from tongtu.config import configuration
+from tongtu.core import PAD
+from tongtu.nn.batch import Batch
+from tongtu.nn.transformer import BLOCKS, BlockKind
+
+
+class SequenceModel(Protocol):
+    """What objectives see of a network."""
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """States [B, T, D] from which the item at each position's target is predicted."""
+        ...
+
+    def item_vectors(self, items: slice) -> Tensor:
+        """Vectors [I, D] of the item codes in a slice; a score is a dot product of state and item vector."""
+        ...
+
+
+class Objective(Protocol):
+    """What a network learns from whole sequences."""
+
+    def mark(self, batch: Batch, draw: torch.Generator) -> Batch:
+        """Whole sequences to inputs and targets; every random choice comes from `draw`."""
+        ...
+
+    def loss(self, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
+        """The loss summed over all targets of a marked batch."""
+        ...
+
+
+@configuration
+class BodyConfig:
+    """The size of a Transformer over item sequences.
+
+    Attributes:
+        max_length: Events of history that are read, the newest.
+        width: Of item vectors and states.
+        blocks, heads: Of the Transformer.
+        inner: Width of the feed-forward part, as a multiple of `width`.
+        dropout: Of embeddings and block outputs.
+        block: "sasrec" as in the paper, "prenorm", "ligr" (gated, eSASRec) or "bert" (post-norm).
+    """
+
+    max_length: Annotated[int, Field(ge=1, le=10_000)] = 50
+    width: Annotated[int, Field(ge=1)] = 64
+    blocks: Annotated[int, Field(ge=1)] = 2
+    heads: Annotated[int, Field(ge=1)] = 1
+    inner: Annotated[float, Field(gt=0)] = 4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    block: BlockKind = "prenorm"
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+
+
+class ItemSequenceNet(nn.Module):
+    """Item and position embeddings, Transformer blocks, and the item table as output layer.
+
+    Positions are counted from the newest event backwards (`Batch.age`).
+
+    Args:
+        config: The size.
+        size: Item codes, `PAD` included.
+        causal: Left to right if true, else every position sees all others.
+        extra: Input codes behind the items that are never answers (the [MASK] of BERT4Rec).
+        head: Whether states pass dense-GELU-LayerNorm and item logits get a bias, as in BERT4Rec.
+    """
+
+    def __init__(self, config: BodyConfig, size: int, causal: bool = True, extra: int = 0, head: bool = False) -> None:
+        super().__init__()
+        D = config.width
+        self.size, self.causal = size, causal
+        self.scale = D**0.5 if config.block == "sasrec" else 1.0
+        self.item = nn.Embedding(size + extra, D, padding_idx=PAD)
+        self.position = nn.Embedding(config.max_length + 1, D)
+        self.drop = nn.Dropout(config.dropout)
+        self.norm_input = nn.LayerNorm(D) if config.block == "bert" else nn.Identity()
+        inner = round(D * config.inner)
+        self.blocks = nn.ModuleList(BLOCKS[config.block](D, config.heads, inner, config.dropout) for _ in range(config.blocks))
+        self.norm_output = nn.Identity() if config.block == "bert" else nn.LayerNorm(D)
+        self.head = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.LayerNorm(D)) if head else None
+        self.bias = nn.Parameter(torch.zeros(size)) if head else None
+        for table in (self.item, self.position):
+            nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
+        with torch.no_grad():
+            self.item.weight[PAD] = 0
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Inputs [B, T, D] of the first block."""
+        x = self.item(batch.item) * self.scale + self.position(batch.age)
+        out: Tensor = self.drop(self.norm_input(x))
+        return out
+
+    def encode(self, x_BTD: Tensor, batch: Batch) -> Tensor:
+        """States [B, T, D] after all blocks."""
+        mask = None if self.causal else batch.valid[:, None, None, :]
+        for block in self.blocks:
+            x_BTD = block(x_BTD, mask)
+        out: Tensor = self.norm_output(x_BTD)
+        return out
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """See `SequenceModel`; with a head, states carry a constant 1 that meets the item bias."""
+        x = self.encode(self.embed(batch), batch)
+        if self.head is None:
+            return x
+        x = self.head(x)
+        return torch.cat([x, x.new_ones(*x.shape[:-1], 1)], -1)
+
+    def item_vectors(self, items: slice) -> Tensor:
+        """See `SequenceModel`."""
+        vectors = self.item.weight[: self.size][items]
+        return vectors if self.bias is None else torch.cat([vectors, self.bias[items, None]], 1)
