@@ -1,0 +1,104 @@
+"""`tongtu recommend`: ask a saved model about any history, also one of a user it never saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tongtu.core import Codes, Recommender
+    from tongtu.vocab import Vocab
+
+Ids = Annotated[str, typer.Option(metavar="ID,ID", help="Item ids, oldest first; empty for a new user. Ids the model never saw are named and skipped.")]
+
+
+def recommend(
+    model: Annotated[Path, typer.Argument(help="A model folder, as `tongtu fit` writes it.")],
+    history: Ids = "",
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items; more than the catalogue holds gives the whole catalogue.")] = 10,
+    attribute: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="What is known of the user, say gender=F; may be repeated.")] = None,
+    forget: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An attribute the user wants left out; may be repeated.")] = None,
+    wish: Annotated[str | None, typer.Option(help="What the user asks for, in their own words.")] = None,
+    candidates: Annotated[str | None, typer.Option(metavar="ID,ID", help="Limit the answer to these items.")] = None,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Also answer with items of the history.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
+) -> None:
+    """Recommend items for one history, with their titles where the model was fitted on data that has them."""
+    from tongtu.core import Request
+    from tongtu.errors import DataError
+    from tongtu.hub import open_model
+
+    recommender = open_model(model)
+    seen, skipped = _codes(recommender.items, _split(history), "history")
+    limits, unknown = (None, []) if candidates is None else _codes(recommender.items, _split(candidates), "candidates")
+    if limits is not None and not len(limits):
+        raise DataError(f"the model knows none of the candidates: check --candidates against {model}/items.parquet")
+    request = Request(
+        history=seen,
+        attributes=_attributes(attribute or []),
+        forget=frozenset(forget or []),
+        candidates=limits,
+        wish=wish,
+        exclude_seen=not include_seen,
+    )
+    rows = _answer(recommender, request, k)
+    if as_json:
+        print(json.dumps({"model": str(model), "items": rows, "skipped": skipped + unknown}, indent=2, ensure_ascii=False))
+    else:
+        _show(rows)
+
+
+def _answer(recommender: Recommender, request: Any, k: int) -> list[dict[str, Any]]:
+    """One row an item: id, score and (where the model has it) text, best first."""
+    from tongtu.cli.output import note
+
+    if k > len(recommender.items):
+        note(f"note: the model knows {len(recommender.items):,} items, fewer than -k {k:,}: showing all it can recommend")
+    top = recommender.recommend([request], min(k, len(recommender.items)))
+    codes, scores = top.items[0], top.scores[0]
+    text = getattr(recommender, "item_text", None)
+    rows: list[dict[str, Any]] = []
+    for code, score in zip(codes[codes != 0].tolist(), scores[codes != 0].tolist(), strict=True):
+        rows.append({"id": recommender.items.ids[code - 1], "score": round(score, 6)} | ({} if text is None else {"text": text[code - 1]}))
+    return rows
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    from tongtu.cli.output import note, table
+
+    if not rows:
+        note("note: nothing is left to recommend: every item was seen or not a candidate (see --include-seen)")
+        return
+    titled = "text" in rows[0]
+    cells = [[str(rank), row["id"], *([row["text"]] if titled else []), f"{row['score']:.4g}"] for rank, row in enumerate(rows, 1)]
+    table(["rank", "id", *(["title"] if titled else []), "score"], cells, right=("rank", "score"))
+
+
+def _split(ids: str) -> list[str]:
+    return [part.strip() for part in ids.split(",") if part.strip()]
+
+
+def _codes(items: Vocab, ids: list[str], what: str) -> tuple[Codes, list[str]]:
+    """Codes of the ids that are known, and the ids that are not."""
+    from tongtu.cli.output import note
+
+    codes = items.encode(ids)
+    unknown = [external for external, code in zip(ids, codes, strict=True) if code == 0]
+    if unknown:
+        shown = ", ".join(unknown[:10]) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
+        note(f"note: skipped in the {what}, because the model never saw them: {shown}")
+    return codes[codes != 0], unknown
+
+
+def _attributes(settings: Sequence[str]) -> dict[str, str]:
+    from tongtu.errors import ConfigError
+
+    pairs = [setting.partition("=") for setting in settings]
+    for name, equals, _ in pairs:
+        if not equals or not name.strip():
+            raise ConfigError(f"--attribute {name!r}: write it as NAME=VALUE, for example --attribute gender=F")
+    return {name.strip(): value for name, _, value in pairs}
