@@ -13,26 +13,23 @@ here. `block = "sasrec"`, `inner = 1`, `loss.kind = "bce"`, `loss.negatives = 1`
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import polars as pl
-import torch
 from pydantic import Field
 
-from tongtu import hub
 from tongtu.config import configuration
 from tongtu.core import FitOptions, Offsets, Request, RequestBatch, Scores, TopK
 from tongtu.data.dataset import Dataset
-from tongtu.nn.answer import arrays_of, load_arrays, score_requests, with_popularity
+from tongtu.nn.answer import score_requests, with_popularity
 from tongtu.nn.losses import LossConfig, make_loss
 from tongtu.nn.objectives import NextItem
 from tongtu.nn.sequence import BodyConfig, ItemSequenceNet
 from tongtu.ranking import top_k
+from tongtu.systems.behaviour import sequence
 from tongtu.train.batches import training_sequences
-from tongtu.train.loop import train
 from tongtu.train.settings import Training
 from tongtu.vocab import Vocab
 
@@ -57,7 +54,7 @@ class SASRec:
 
     Config: ClassVar[type[SASRecConfig]] = SASRecConfig
     items: Vocab
-    item_text: pl.Series
+    item_text: pl.Series | None
     counts: Offsets
     net: ItemSequenceNet
 
@@ -67,23 +64,10 @@ class SASRec:
 
     def fit(self, data: Dataset, options: FitOptions = FitOptions()) -> Self:  # noqa: B008 (frozen)
         """Learn from every event of `data`; with `options.validate`, the best epoch's weights are kept."""
-        started, config = time.monotonic(), self.config
-        self.items, self.item_text, self.counts = data.items, data.item_text, data.item_counts
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)
-            self.net = ItemSequenceNet(config, data.items.size)
+        config = self.config
         objective = NextItem(make_loss(config.loss, data.item_counts))
         sequences = training_sequences(data, config.max_length + 1, config.windows)
-        validate = options.validate
-        done = train(self.net, objective, sequences, config.training, options, None if validate is None else lambda: validate(self))
-        self.provenance = {
-            "seed": options.seed,
-            "fit_seconds": time.monotonic() - started,
-            "parameters": sum(p.numel() for p in self.net.parameters()),
-            "epochs": done.epochs,
-            "curves": done.curves,
-        }
-        return self
+        return sequence.learn(self, data, options, lambda: ItemSequenceNet(config, data.items.size), objective, sequences, config.training)
 
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Dot products (or cosines over the temperature) of the last state with the items; popularity without a known item."""
@@ -97,15 +81,9 @@ class SASRec:
 
     def save_pretrained(self, path: Path) -> None:
         """Write a model folder."""
-        hub.save(path, self, {**arrays_of(self.net), "counts": self.counts})
+        sequence.save(self, path)
 
     @classmethod
     def from_pretrained(cls, path: Path) -> Self:
         """Open a model folder."""
-        folder = hub.read(path, cls)
-        model = cls(hub.restore_config(folder, SASRecConfig))
-        model.items, model.counts = folder.items, folder.arrays["counts"]
-        model.provenance = dict(folder.facts["provenance"])
-        model.net = ItemSequenceNet(model.config, model.items.size)
-        load_arrays(model.net, folder.arrays, path)
-        return model
+        return sequence.reopen(cls, path, ItemSequenceNet)

@@ -1,0 +1,86 @@
+"""What the sequence models share besides their networks: learning from a data set, and coming back from a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import polars as pl
+import torch
+from torch import nn
+
+from tongtu import hub
+from tongtu.core import FitOptions, Offsets, Recommender
+from tongtu.data.dataset import Dataset
+from tongtu.nn.answer import arrays_of, load_arrays
+from tongtu.nn.batch import Sequences
+from tongtu.nn.sequence import Objective
+from tongtu.train.loop import train
+from tongtu.train.settings import Training
+from tongtu.vocab import Vocab
+
+
+class SequenceSystem(Recommender, Protocol):
+    """A recommender around one network over item sequences."""
+
+    items: Vocab
+    item_text: pl.Series | None
+    counts: Offsets
+    net: Any
+    provenance: dict[str, Any]
+
+
+System = TypeVar("System", bound=SequenceSystem)
+
+
+def learn(
+    system: System,
+    data: Dataset,
+    options: FitOptions,
+    network: Callable[[], nn.Module],
+    objective: Objective,
+    sequences: Sequences,
+    training: Training,
+) -> System:
+    """Make the network, train it, and write down how."""
+    started = time.monotonic()
+    system.items, system.item_text, system.counts = data.items, data.item_text, data.item_counts
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        system.net = network()
+    validate = options.validate
+    done = train(system.net, objective, sequences, training, options, None if validate is None else lambda: validate(system))
+    system.net.to("cpu")
+    system.provenance = {
+        "seed": options.seed,
+        "fit_seconds": time.monotonic() - started,
+        "parameters": sum(p.numel() for p in system.net.parameters()),
+        "epochs": done.epochs,
+        "curves": done.curves,
+    }
+    return system
+
+
+def save(system: SequenceSystem, path: Path) -> None:
+    """Write the model folder of a sequence model."""
+    hub.save(path, system, {**arrays_of(system.net), "counts": system.counts})
+
+
+def reopen(kind: type[System], path: Path, network: Callable[[Any, int], nn.Module]) -> System:
+    """Open the model folder of a sequence model.
+
+    Args:
+        kind: The system's class.
+        path: The folder.
+        network: Makes the network of a configuration and a number of item codes.
+    """
+    folder = hub.read(path, kind)
+    config = hub.restore_config(folder, kind.Config)  # type: ignore[attr-defined]
+    system = kind(config)  # type: ignore[call-arg]
+    system.items, system.item_text, system.counts = folder.items, folder.item_text, folder.arrays["counts"]
+    system.provenance = dict(folder.facts["provenance"])
+    system.net = network(config, system.items.size)
+    load_arrays(system.net, folder.arrays, path)
+    return system
