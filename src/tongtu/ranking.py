@@ -26,7 +26,8 @@ _GROUPS = 16
 class CatalogueScorer(Protocol):
     """A scorer that knows its catalogue: every `Scorer` that is a `Recommender`."""
 
-    items: Vocab
+    @property
+    def items(self) -> Vocab: ...
 
     def score(self, requests: Sequence[Request], items: slice) -> Scores: ...
 

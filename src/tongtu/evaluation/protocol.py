@@ -1,0 +1,127 @@
+"""An evaluation protocol: everything that decides what a number means, and a fingerprint over it.
+
+Two results may stand in one table only if their fingerprints agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from tongtu.candidates import named
+from tongtu.config import build, configuration, nearest, plain
+from tongtu.data.dataset import Dataset
+from tongtu.data.splits import Cases, Split, Targets, cold_users, global_time, leave_one_out
+from tongtu.errors import ConfigError
+
+CUTOFFS = (1, 5, 10, 20, 50)
+
+
+@configuration
+class EvalProtocol:
+    """How systems are compared.
+
+    Attributes:
+        name: What to call it.
+        scheme: What is held out; see `tongtu.data.splits`.
+        valid, test: For global_time, the fractions of events before the two cuts.
+        targets: For global_time, the first event of each user after a cut, or every one.
+        fraction, shots: For cold_users, the share of users held out and the events of history they show.
+        users: Ask only this many users, drawn by `seed`, in the test; None asks all. Validation keeps everybody.
+        candidates: None ranks the whole catalogue. "uniform-100" and "popularity-100" rank the target among so many sampled
+            unseen items, as some papers do; such numbers are only comparable with those papers'.
+        cutoffs: Of recall, NDCG and MRR.
+        filter_seen: Whether items of the history are left out of the answer; a repeated target is then a miss.
+        ties: Items that tie with the target stand before it.
+        seed: Of the users and candidates that are drawn.
+    """
+
+    name: str = "leave-one-out"
+    scheme: Literal["leave_one_out", "global_time", "cold_users"] = "leave_one_out"
+    valid: float = 0.8
+    test: float = 0.9
+    targets: Targets = "first"
+    fraction: float = 0.2
+    shots: int = Field(0, ge=0)
+    users: int | None = Field(None, ge=1)
+    candidates: str | None = None
+    cutoffs: tuple[int, ...] = CUTOFFS
+    filter_seen: bool = True
+    ties: Literal["pessimistic"] = "pessimistic"
+    seed: int = Field(0, ge=0)
+
+    @field_validator("cutoffs")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or value[0] < 1 or list(value) != sorted(set(value)):
+            raise ValueError("must be rising whole numbers from 1")
+        if 10 not in value:
+            raise ValueError("must contain 10, by which models are chosen")
+        return value
+
+    def split(self, data: Dataset) -> Split:
+        """Training events, and the cases for choosing and for judging, with their candidates.
+
+        Raises:
+            DataError: If the data set cannot be split this way.
+        """
+        if self.scheme == "leave_one_out":
+            split = leave_one_out(data, self.filter_seen)
+        elif self.scheme == "global_time":
+            split = global_time(data, self.valid, self.test, self.targets, self.filter_seen)
+        else:
+            split = cold_users(data, self.fraction, self.shots, self.seed, self.filter_seen)
+        valid, test = split.valid, self._sample(split.test)
+        if self.candidates is not None:
+            valid, test = (self._limited(cases, split.train) for cases in (valid, test))
+        return Split(split.train, valid, test)
+
+    def fingerprint(self, data: Dataset) -> str:
+        """SHA-256 over every field and the data set: results with different ones may not be compared."""
+        return hashlib.sha256(json.dumps([plain(self), data.fingerprint], sort_keys=True).encode()).hexdigest()
+
+    def _sample(self, cases: Cases) -> Cases:
+        users = np.unique(cases.user)
+        if self.users is None or self.users >= len(users):
+            return cases
+        drawn = np.random.default_rng(self.seed).choice(users, self.users, replace=False)
+        return cases.take(np.flatnonzero(np.isin(cases.user, drawn)))
+
+    def _limited(self, cases: Cases, train: Dataset) -> Cases:
+        assert self.candidates is not None
+        source = named(self.candidates, train.items, train.item_counts, self.seed)
+        return dataclasses.replace(cases, requests=dataclasses.replace(cases.requests, candidates=source(cases.requests, cases.target)))
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        EvalProtocol(),
+        EvalProtocol(name="global-time", scheme="global_time"),
+        EvalProtocol(name="cold-users", scheme="cold_users", shots=3),
+        EvalProtocol(name="sasrec-uniform-100", candidates="uniform-100"),  # Kang & McAuley, ICDM 2018
+        EvalProtocol(name="bert4rec-popularity-100", candidates="popularity-100"),  # Sun et al., CIKM 2019
+    )
+}
+"""Protocols by name. The sampled ones bear the name of the paper whose numbers they allow to compare with; where the papers
+leave out every item of the user, ours leave out the history and the target, and popularity is counted in training."""
+
+
+def protocol_from(values: str | Mapping[str, Any]) -> EvalProtocol:
+    """A protocol by its name, or from a table whose values are laid over those of the protocol its `name` names.
+
+    Raises:
+        ConfigError: For an unknown name, key or value.
+    """
+    if isinstance(values, str):
+        if values not in PROTOCOLS:
+            raise ConfigError(f"no protocol {values!r}, {nearest(values, PROTOCOLS)}")
+        return PROTOCOLS[values]
+    base = PROTOCOLS.get(str(values.get("name", "leave-one-out")))
+    return build(EvalProtocol, {**(plain(base) if base else {}), **values}, "protocol")
