@@ -97,7 +97,7 @@ def _rows(ranked: Sequence[Row], metric: str) -> list[dict[str, Any]]:
                     "sort": "" if value is None else value,
                     "text": words.metric_value(value) if column["metric"] else write[key](value),
                     "interval": "" if low is None else f"{words.metric_value(low)} – {words.metric_value(high)}",
-                    "bar": charts.bar(low, value, high, limit) if key == metric and low is not None else None,
+                    "bar": charts.bar(low, value, high, limit) if key == metric and value is not None and low is not None else None,
                 }
             )
         shown.append({"label": row["label"], "road": row["road"], "cells": cells})

@@ -7,6 +7,8 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
+_NEAR = 0.8  # the share of the best accuracy at which a cheaper system is worth naming
+
 
 def metric_name(key: str) -> str:
     """The usual writing of a metric: "ndcg@10" is NDCG@10."""
@@ -33,10 +35,10 @@ def seconds(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A number of things: 943, 52,480, 1.3 million."""
+    """A number of things: 943, 52,480, 1.3 M."""
     if value is None:
         return "–"
-    return f"{value / 1e6:.1f} million" if value >= 1e6 else f"{value:,.0f}"
+    return f"{value / 1e6:.1f} M" if value >= 1e6 else f"{value:,.0f}"
 
 
 def megabytes(value: float | None) -> str:
@@ -62,32 +64,38 @@ def summary(ranked: Sequence[Row], metric: str, pairs: Mapping[tuple[str, str], 
     """
     if not ranked:
         return ["No system was compared."]
-    best = ranked[0]
-    low, high = best["interval"].get(metric, (None, None))
-    width = "" if low is None else f" (95 % interval {metric_value(low)} to {metric_value(high)})"
-    said = [f"{best['label']} ranks first with {metric_name(metric)} {metric_value(best['metrics'][metric])}{width}."]
-    if len(ranked) > 1:
-        said += [_margin(best, ranked[1], metric, pairs, level), *_ties(ranked, pairs, level)]
+    best, rest = ranked[0], ranked[1:]
+    equal = [row["label"] for row in rest if pairs.get((best["label"], row["label"]), {"p": 0})["p"] >= level]
+    said = [_headline(best, rest, metric, equal), *_interval(best, metric)]
+    if rest:
+        said.append(_margin(best, rest[0], metric, pairs.get((best["label"], rest[0]["label"])), level))
     return [*said, *_cost(ranked, metric)]
 
 
-def _margin(best: Row, second: Row, metric: str, pairs: Mapping[tuple[str, str], Row], level: float) -> str:
+def _headline(best: Row, rest: Sequence[Row], metric: str, equal: Sequence[str]) -> str:
+    value = f"{metric_name(metric)} {metric_value(best['metrics'][metric])}"
+    if not rest:
+        return f"{best['label']} reaches {value}."
+    if equal:
+        return f"{best['label']} ranks first with {value}, but {_listed(equal)} cannot be told from it."
+    return f"{best['label']} wins with {value}."
+
+
+def _interval(best: Row, metric: str) -> list[str]:
+    if metric not in best["interval"]:
+        return []
+    low, high = best["interval"][metric]
+    return [f"The 95 % interval of {best['label']} over users runs from {metric_value(low)} to {metric_value(high)}."]
+
+
+def _margin(best: Row, second: Row, metric: str, pair: Row | None, level: float) -> str:
     below = second["metrics"][metric]
-    by = f"{(best['metrics'][metric] / below - 1) * 100:.1f} %" if below else "all of it"
-    pair = pairs.get((best["label"], second["label"]))
-    start = f"It is {by} ahead of {second['label']}"
+    start = f"It is {(best['metrics'][metric] / below - 1) * 100:.1f} % ahead of {second['label']}" if below else f"{second['label']} finds nothing"
     if pair is None:
         return f"{start}; whether that is more than chance was not tested."
     if pair["p"] < level:
         return f"{start}, and the difference is significant over the same users ({chance(pair['p'])})."
-    return f"{start}, but the difference is not significant over the same users ({chance(pair['p'])}): treat the two as equal."
-
-
-def _ties(ranked: Sequence[Row], pairs: Mapping[tuple[str, str], Row], level: float) -> list[str]:
-    """Systems beyond the second that cannot be told from the first either."""
-    best = ranked[0]["label"]
-    equal = [row["label"] for row in ranked[2:] if (best, row["label"]) in pairs and pairs[best, row["label"]]["p"] >= level]
-    return [f"Nor can {_listed(equal)} be told from it with these users."] if equal else []
+    return f"{start}, a difference that may be chance ({chance(pair['p'])} over the same users): choose between them by cost."
 
 
 def _cost(ranked: Sequence[Row], metric: str) -> list[str]:
@@ -95,9 +103,10 @@ def _cost(ranked: Sequence[Row], metric: str) -> list[str]:
     best = ranked[0]
     if best.get("fit_seconds") is None:
         return []
-    said = [f"{best['label']} takes {seconds(best['fit_seconds'])} to fit" + (f" and {best['ms_per_request']:.2g} ms a request." if best.get("ms_per_request") else ".")]
+    answer = f" and {best['ms_per_request']:.2g} ms to answer a request" if best.get("ms_per_request") else ""
+    said = [f"{best['label']} takes {seconds(best['fit_seconds'])} to fit{answer}."]
     top = best["metrics"][metric]
-    near = [r for r in ranked[1:] if r.get("fit_seconds") is not None and r["metrics"][metric] >= 0.9 * top and r["fit_seconds"] < best["fit_seconds"] / 2]
+    near = [r for r in ranked[1:] if r["metrics"][metric] >= _NEAR * top and (r.get("fit_seconds") or best["fit_seconds"]) < best["fit_seconds"] / 2]
     if near:
         cheap = min(near, key=lambda row: row["fit_seconds"])
         said.append(f"{cheap['label']} reaches {cheap['metrics'][metric] / top:.0%} of that accuracy in {seconds(cheap['fit_seconds'])}.")
@@ -105,4 +114,4 @@ def _cost(ranked: Sequence[Row], metric: str) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
