@@ -24,7 +24,7 @@ def _system(label: str) -> dict[str, Any]:
     metrics = {f"{name}@{k}": value * share * (1 + k / 60) for name, share in (("ndcg", 1.0), ("recall", 1.85), ("mrr", 0.8)) for k in (1, 5, 10, 20, 50)}
     metrics["ndcg@10"] = value
     metrics["coverage@10"] = 0.2 + value * 3
-    bands = {"history_length": ("1–9", "10–49", "50–199", "200+"), "item_popularity": ("head", "middle", "tail"), "gender": ("F", "M")}
+    bands = {"history length": ("1–9", "10–49", "50–199", "200+"), "target popularity": ("head", "middle", "tail"), "gender": ("F", "M")}
     return {
         "label": label,
         "system": label.lower(),
@@ -32,7 +32,7 @@ def _system(label: str) -> dict[str, Any]:
         "metrics": metrics,
         "interval": {name: [0.9 * v, 1.1 * v] for name, v in metrics.items() if not name.startswith("coverage")},
         "slices": {
-            kind: [{"value": band, "cases": 100 * (i + 1), "metrics": {"ndcg@10": value * (1.2 - 0.25 * i)}} for i, band in enumerate(bands[kind])]
+            kind: {band: {"cases": 100 * (i + 1), "ndcg@10": value * (1.2 - 0.25 * i)} for i, band in enumerate(bands[kind])}
             for kind in bands
         },
         "fit_seconds": _COST[label],

@@ -19,11 +19,6 @@ _COSTS = (
     ("parameters", "Parameters", words.count),
     ("tokens", "Tokens", words.count),
 )
-_SLICES = {
-    "history_length": "By length of history",
-    "item_popularity": "By popularity of the target",
-    "new_item": "By whether the target is new",
-}
 
 
 def view(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,11 +150,11 @@ def _slices(ranked: Sequence[Row], metric: str) -> list[dict[str, Any]]:
     kinds = list(dict.fromkeys(kind for row in ranked for kind in row["slices"]))
     tables = []
     for kind in kinds:
-        groups = {str(g["value"]): g["cases"] for row in ranked for g in row["slices"].get(kind, ())}
-        found = {(row["label"], str(g["value"])): g["metrics"].get(metric) for row in ranked for g in row["slices"].get(kind, ())}
+        groups = {part: found["cases"] for row in ranked for part, found in row["slices"].get(kind, {}).items()}
+        found = {(row["label"], part): figures.get(metric) for row in ranked for part, figures in row["slices"].get(kind, {}).items()}
         best = {value: max((found.get((row["label"], value)) or 0.0 for row in ranked), default=0.0) for value in groups}
         rows = [(row["label"], [_shaded(found.get((row["label"], value)), best[value]) for value in groups]) for row in ranked]
-        tables.append({"title": _SLICES.get(kind, f"By {kind.replace('_', ' ')}"), "groups": [(v, f"{n:,}") for v, n in groups.items()], "rows": rows})
+        tables.append({"title": f"By {kind}", "groups": [(v, f"{n:,}") for v, n in groups.items()], "rows": rows})
     return tables
 
 

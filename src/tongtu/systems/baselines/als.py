@@ -27,6 +27,7 @@ from tongtu.systems.baselines._histories import history_matrix, popularity_share
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import polars as pl
     from scipy.sparse import csr_array
 
     from tongtu.data.dataset import Dataset
@@ -61,6 +62,7 @@ class ALS:
         decay: float = Field(1.0, gt=0, le=1)
 
     items: Vocab
+    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -74,7 +76,7 @@ class ALS:
         options = options or FitOptions()
         started = time.perf_counter()
         met = user_item_matrix(data)
-        self.items = data.items
+        self.items, self.item_text = data.items, data.item_text
         self._popularity = popularity_share(data.item_counts)
         settings = self.config
         with one_blas_thread():
@@ -112,7 +114,7 @@ class ALS:
         system = cls(hub.restore_config(folder, cls.Config))
         system.items, system._popularity = folder.items, folder.arrays["popularity"]
         system._set_vectors(folder.arrays["vectors"])
-        system.provenance = dict(folder.facts["provenance"])
+        system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
         return system
 
     def user_vectors(self, confidence: csr_array) -> Vectors:

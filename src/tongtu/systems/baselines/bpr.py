@@ -27,6 +27,7 @@ from tongtu.systems.baselines._factors import Vectors, one_blas_thread, product_
 from tongtu.systems.baselines._histories import history_matrix, popularity_share, user_item_matrix, without_history
 
 if TYPE_CHECKING:
+    import polars as pl
     from scipy.sparse import csr_array
 
     from tongtu.data.dataset import Dataset
@@ -57,6 +58,7 @@ class BPR:
         decay: float = Field(1.0, gt=0, le=1)
 
     items: Vocab
+    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -70,7 +72,7 @@ class BPR:
         options = options or FitOptions()
         started = time.perf_counter()
         met = user_item_matrix(data)
-        self.items = data.items
+        self.items, self.item_text = data.items, data.item_text
         self._popularity = popularity_share(data.item_counts)
         settings = self.config
         with one_blas_thread():
@@ -106,7 +108,7 @@ class BPR:
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
         system.items, system._popularity, system._vectors = folder.items, folder.arrays["popularity"], folder.arrays["vectors"]
-        system.provenance = dict(folder.facts["provenance"])
+        system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
         return system
 
     def user_vectors(self, weights: csr_array) -> Vectors:

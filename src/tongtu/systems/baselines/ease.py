@@ -28,6 +28,7 @@ from tongtu.ranking import top_k
 from tongtu.systems.baselines._histories import history_matrix, popularity_share, user_item_matrix, without_history
 
 if TYPE_CHECKING:
+    import polars as pl
     from scipy.sparse import csr_array
 
     from tongtu.data.dataset import Dataset
@@ -59,6 +60,7 @@ class EASE:
         decay: float = Field(1.0, gt=0, le=1)
 
     items: Vocab
+    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -72,7 +74,7 @@ class EASE:
         """
         started = time.perf_counter()
         met = user_item_matrix(data)
-        self.items = data.items
+        self.items, self.item_text = data.items, data.item_text
         self._popularity = popularity_share(data.item_counts)
         self._solved = self._choose(data)
         self._weights = self._solve(met[:, self._solved])
@@ -105,7 +107,7 @@ class EASE:
         system = cls(hub.restore_config(folder, cls.Config))
         system.items, system._popularity = folder.items, folder.arrays["popularity"]
         system._solved, system._weights = folder.arrays["solved"], folder.arrays["weights"]
-        system.provenance = dict(folder.facts["provenance"])
+        system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
         return system
 
     def _choose(self, data: Dataset) -> Codes:

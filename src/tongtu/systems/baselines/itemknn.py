@@ -30,6 +30,7 @@ from tongtu.systems.baselines._histories import history_matrix, popularity_share
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import polars as pl
 
     from tongtu.data.dataset import Dataset
     from tongtu.vocab import Vocab
@@ -60,6 +61,7 @@ class ItemKNN:
         decay: float = Field(1.0, gt=0, le=1)
 
     items: Vocab
+    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -71,7 +73,7 @@ class ItemKNN:
         started = time.perf_counter()
         met = user_item_matrix(data)
         users = met.T.tocsr()
-        self.items = data.items
+        self.items, self.item_text = data.items, data.item_text
         self._popularity = popularity_share(data.item_counts)
         counts = np.diff(users.indptr).astype(np.float32)
         blocks = []
@@ -108,7 +110,7 @@ class ItemKNN:
         system.items, system._popularity = folder.items, folder.arrays["popularity"]
         parts = (folder.arrays["likeness"], folder.arrays["neighbour"], folder.arrays["offset"])
         system._likeness = csr_array(parts, shape=(folder.items.size, folder.items.size))
-        system.provenance = dict(folder.facts["provenance"])
+        system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
         return system
 
     def _neighbours(self, together: csr_array, counts: npt.NDArray[np.float32], start: int) -> csr_array:

@@ -26,6 +26,7 @@ from tongtu.systems.baselines._histories import popularity_share, require_events
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import polars as pl
 
     from tongtu.data.dataset import Dataset
     from tongtu.vocab import Vocab
@@ -49,6 +50,7 @@ class Popular:
         attribute: str | None = None
 
     items: Vocab
+    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -62,7 +64,7 @@ class Popular:
         """
         started = time.perf_counter()
         require_events(data)
-        self.items = data.items
+        self.items, self.item_text = data.items, data.item_text
         event = self._recent(data)
         overall = np.bincount(data.item[event], minlength=data.items.size)
         group, self._groups = self._grouping(data)
@@ -94,7 +96,7 @@ class Popular:
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
         system.items, system._counts, system._groups = folder.items, folder.arrays["counts"], list(folder.facts["groups"])
-        system.provenance = dict(folder.facts["provenance"])
+        system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
         return system
 
     def _recent(self, data: Dataset) -> npt.NDArray[np.int64] | slice:
