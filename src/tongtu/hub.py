@@ -24,8 +24,8 @@ from safetensors.numpy import load_file, save_file
 
 from tongtu.config import build, plain
 from tongtu.core import Recommender
-from tongtu.errors import ModelError
-from tongtu.files import check_manifest, new_folder
+from tongtu.errors import ModelError, StorageError
+from tongtu.files import MANIFEST, check_manifest, new_folder
 from tongtu.vocab import Vocab
 
 FORMAT = 1
@@ -79,12 +79,23 @@ def save(
         "facts": dict(facts or {}),
         "provenance": dict(getattr(system, "provenance", {})),
     }
+    refuse_foreign(Path(path))
     with new_folder(Path(path)) as folder:
         (folder / "config.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         text: pl.Series | None = getattr(system, "item_text", None)
         columns = [system.items.ids] if text is None else [system.items.ids, text.rename("text")]
         pl.DataFrame(columns).write_parquet(folder / "items.parquet")
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "model.safetensors")
+
+
+def refuse_foreign(path: Path) -> None:
+    """Stop before anything but a model folder would be replaced.
+
+    Raises:
+        StorageError: If something else stands at `path`.
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise StorageError(f"{path} exists and is not a model folder, so it will not be replaced: choose another place")
 
 
 def read(path: Path, kind: type | None = None) -> ModelFolder:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from tongtu.cli import doctor, recommend, systems
+from tongtu.cli import doctor, fit, recommend, systems
 from tongtu.errors import TongtuError
 
 
@@ -62,6 +62,7 @@ def _options(
 
 
 app.command("systems", epilog="Example: tongtu systems")(systems.systems)
+app.command("fit", epilog="Example: tongtu fit sasrec --data ml-100k --out model --set training.epochs=20")(fit.fit)
 app.command("recommend", epilog="Example: tongtu recommend model --history 50,181,174 -k 5")(recommend.recommend)
 app.command("doctor", epilog="Example: tongtu doctor")(doctor.doctor)
 

@@ -73,7 +73,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         note("note: nothing is left to recommend: every item was seen or not a candidate (see --include-seen)")
         return
-    titled = "text" in rows[0]
+    titled = any(row.get("text") for row in rows)
     cells = [[str(rank), row["id"], *([row["text"]] if titled else []), f"{row['score']:.4g}"] for rank, row in enumerate(rows, 1)]
     table(["rank", "id", *(["title"] if titled else []), "score"], cells, right=("rank", "score"))
 
