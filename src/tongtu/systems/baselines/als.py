@@ -63,6 +63,7 @@ class ALS:
 
     items: Vocab
     item_text: pl.Series | None
+    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -112,7 +113,8 @@ class ALS:
         """Open a model folder; this needs no `implicit`."""
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
-        system.items, system._popularity = folder.items, folder.arrays["popularity"]
+        system.item_text = folder.item_text
+        system._popularity = folder.arrays["popularity"]
         system._set_vectors(folder.arrays["vectors"])
         system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
         return system

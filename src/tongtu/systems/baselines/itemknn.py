@@ -62,6 +62,7 @@ class ItemKNN:
 
     items: Vocab
     item_text: pl.Series | None
+    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -107,7 +108,8 @@ class ItemKNN:
         """Open a model folder."""
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
-        system.items, system._popularity = folder.items, folder.arrays["popularity"]
+        system.item_text = folder.item_text
+        system._popularity = folder.arrays["popularity"]
         parts = (folder.arrays["likeness"], folder.arrays["neighbour"], folder.arrays["offset"])
         system._likeness = csr_array(parts, shape=(folder.items.size, folder.items.size))
         system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])

@@ -51,6 +51,7 @@ class Popular:
 
     items: Vocab
     item_text: pl.Series | None
+    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -95,7 +96,8 @@ class Popular:
         """Open a model folder."""
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
-        system.items, system._counts, system._groups = folder.items, folder.arrays["counts"], list(folder.facts["groups"])
+        system.item_text = folder.item_text
+        system._counts, system._groups = folder.arrays["counts"], list(folder.facts["groups"])
         system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
         return system
 
