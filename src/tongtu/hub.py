@@ -94,7 +94,8 @@ def refuse_foreign(path: Path) -> None:
     Raises:
         StorageError: If something else stands at `path`.
     """
-    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+    ours = all((path / name).is_file() for name in ("config.json", MANIFEST))
+    if path.exists() and not ours and not (path.is_dir() and not any(path.iterdir())):
         raise StorageError(f"{path} exists and is not a model folder, so it will not be replaced: choose another place")
 
 
