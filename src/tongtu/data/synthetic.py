@@ -97,7 +97,8 @@ def time_world(users: int = 400, items: int = 60, length: int = 14, noise: float
         return np.where(last[:, None] < 0, popular, (1 - noise) * follows[gap, last] + noise * popular)
 
     def blind(last: Indices, gap: Indices, final: bool) -> Chances:
-        return (1 - noise) * follows.mean(axis=0)[last] + noise * popular
+        average: Chances = follows.mean(axis=0)
+        return (1 - noise) * average[last] + noise * popular
 
     return _draw("time-world", rule, rng, _groups(items), (users, items, length), blind=blind)
 

@@ -23,8 +23,11 @@ def user_item_matrix(data: Dataset) -> csr_array:
     """
     require_events(data)
     shape = (len(data.users), data.items.size)
-    met = csr_array((np.ones(data.n_events, np.float32), data.item, data.offset), shape=shape)
-    return _as_sets(met)
+    # A copy, because scipy sorts and merges the columns of a row in place, and the data set's order is sacred.
+    met = csr_array((np.ones(data.n_events, np.float32), data.item.copy(), data.offset.copy()), shape=shape)
+    met.sum_duplicates()
+    met.data[:] = 1.0
+    return met
 
 
 def history_matrix(requests: RequestBatch, size: int, decay: float = 1.0) -> csr_array:
@@ -70,9 +73,3 @@ def require_events(data: Dataset) -> None:
     """Refuse a data set of which nothing can be learned."""
     if not data.n_events:
         raise DataError(f"{data.name} has no events to learn from: import a log with at least one event, or filter less")
-
-
-def _as_sets(matrix: csr_array) -> csr_array:
-    matrix.sum_duplicates()
-    matrix.data[:] = 1.0
-    return matrix

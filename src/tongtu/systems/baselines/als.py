@@ -63,7 +63,6 @@ class ALS:
 
     items: Vocab
     item_text: pl.Series | None
-    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -113,7 +112,7 @@ class ALS:
         """Open a model folder; this needs no `implicit`."""
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
-        system.item_text = folder.item_text
+        system.items, system.item_text = folder.items, folder.item_text
         system._popularity = folder.arrays["popularity"]
         system._set_vectors(folder.arrays["vectors"])
         system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])

@@ -59,7 +59,6 @@ class BPR:
 
     items: Vocab
     item_text: pl.Series | None
-    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -108,7 +107,7 @@ class BPR:
         """Open a model folder; this needs no `implicit`."""
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
-        system.item_text = folder.item_text
+        system.items, system.item_text = folder.items, folder.item_text
         system._popularity, system._vectors = folder.arrays["popularity"], folder.arrays["vectors"]
         system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
         return system

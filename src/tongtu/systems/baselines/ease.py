@@ -61,7 +61,6 @@ class EASE:
 
     items: Vocab
     item_text: pl.Series | None
-    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -106,7 +105,7 @@ class EASE:
         """Open a model folder."""
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
-        system.item_text = folder.item_text
+        system.items, system.item_text = folder.items, folder.item_text
         system._popularity = folder.arrays["popularity"]
         system._solved, system._weights = folder.arrays["solved"], folder.arrays["weights"]
         system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])

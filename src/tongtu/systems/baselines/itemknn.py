@@ -62,7 +62,6 @@ class ItemKNN:
 
     items: Vocab
     item_text: pl.Series | None
-    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -108,7 +107,7 @@ class ItemKNN:
         """Open a model folder."""
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
-        system.item_text = folder.item_text
+        system.items, system.item_text = folder.items, folder.item_text
         system._popularity = folder.arrays["popularity"]
         parts = (folder.arrays["likeness"], folder.arrays["neighbour"], folder.arrays["offset"])
         system._likeness = csr_array(parts, shape=(folder.items.size, folder.items.size))

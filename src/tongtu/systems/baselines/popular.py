@@ -51,7 +51,6 @@ class Popular:
 
     items: Vocab
     item_text: pl.Series | None
-    item_text: pl.Series | None
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -96,7 +95,7 @@ class Popular:
         """Open a model folder."""
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
-        system.item_text = folder.item_text
+        system.items, system.item_text = folder.items, folder.item_text
         system._counts, system._groups = folder.arrays["counts"], list(folder.facts["groups"])
         system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
         return system
