@@ -1,0 +1,236 @@
+"""One recommender against held-out cases: ranks, metrics with intervals, slices, and what its lists look like.
+
+Users stream by in blocks; what is kept of each case is its rank and its list of ten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from tongtu.core import PAD, Codes, Offsets, Recommender, RequestBatch, Scorer
+from tongtu.data.dataset import Dataset
+from tongtu.data.splits import Cases
+from tongtu.errors import DataError
+from tongtu.evaluation.intervals import bootstrap
+from tongtu.evaluation.metrics import MISS, RANK_METRICS, Values, coverage, gini, novelty, popularity_lift, rank_metrics
+from tongtu.evaluation.protocol import CUTOFFS
+from tongtu.progress import progress
+from tongtu.ranking import ranks_and_top, target_ranks
+from tongtu.vocab import Vocab
+
+LIST = 10
+_REQUESTS_AT_ONCE = 4096
+_LENGTHS = (0, 1, 5, 10, 20, 50)
+_MOST_VALUES = 20
+Slices = dict[str, dict[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        ranks: int64[cases], the target's rank from 1, or `MISS`.
+        lists: int32[cases, 10], the recommended items in the data set's codes.
+        user: int32[cases], user codes.
+        metrics: Means over cases, by name ("ndcg@10", "coverage@10").
+        interval: 95 % bootstrap intervals of the rank metrics.
+        slices: Cases, means and interval for each part of the cases, by the way of parting them and the part.
+        ms_per_request: Milliseconds, requests asked in blocks.
+        counts: Cases; targets and history events that the recommender's catalogue lacks.
+    """
+
+    ranks: Offsets
+    lists: Codes
+    user: Codes
+    metrics: dict[str, float]
+    interval: dict[str, tuple[float, float]]
+    slices: Slices
+    ms_per_request: float
+    counts: dict[str, int]
+
+
+def evaluate(recommender: Recommender, cases: Cases, train: Dataset, cutoffs: Sequence[int] = CUTOFFS, seed: int = 0, quiet: bool = True) -> Evaluation:
+    """Ask a recommender about every case.
+
+    A `Scorer` is asked for scores, and ties with the target count against it; from anybody else the target's place in the
+    list it recommends is taken. A recommender with another catalogue is asked in its own codes: history items it does not
+    know become `PAD`, and targets it does not know are misses.
+
+    Args:
+        recommender: A fitted system.
+        cases: Questions with answers, in the codes of `train`.
+        train: What the system may have learned from: popularity and attributes for metrics and slices come from here.
+        cutoffs: Of recall, NDCG and MRR.
+        seed: Of the bootstrap.
+        quiet: Whether to show no progress.
+
+    Raises:
+        DataError: If there are no cases.
+    """
+    if not len(cases):
+        raise DataError("there is nothing to evaluate: the protocol left no case; ask more users or choose another protocol")
+    asked, targets, counts = _translated(recommender, cases, train.items)
+    started = time.perf_counter()
+    ranks, lists = _asked(recommender, asked, targets, max(*cutoffs, LIST), quiet)
+    seconds = time.perf_counter() - started
+    lists = train.items.translation(recommender.items)[lists]
+    values = rank_metrics(ranks, cutoffs)
+    table = np.stack(list(values.values()), axis=1)
+    limits = bootstrap(table, cases.user, seed=seed)
+    means = {name: float(mean) for name, mean in zip(values, table.mean(axis=0), strict=True)} | list_metrics(lists, cases.requests, train)
+    return Evaluation(
+        ranks=ranks,
+        lists=lists,
+        user=cases.user,
+        metrics=means,
+        interval={name: (float(low), float(high)) for name, (low, high) in zip(values, limits, strict=True)},
+        slices=slice_metrics(values, cases, train, seed),
+        ms_per_request=1000 * seconds / len(cases),
+        counts=counts,
+    )
+
+
+def validator(cases: Cases, max_users: int | None = None, seed: int = 0) -> Callable[[Recommender], dict[str, float]]:
+    """A function for `FitOptions.validate`: recall, NDCG and MRR at 10 of a recommender on `cases`, as fast as it goes.
+
+    Args:
+        cases: Validation cases, in the codes of the data the recommender is fitted on.
+        max_users: Only the cases of so many users, drawn by `seed`.
+        seed: Of the draw.
+
+    Raises:
+        DataError: If there are no cases.
+    """
+    if not len(cases):
+        raise DataError("there is nothing to validate on: the protocol left no validation case; choose another protocol")
+    users = np.unique(cases.user)
+    if max_users is not None and max_users < len(users):
+        drawn = np.random.default_rng(seed).choice(users, max_users, replace=False)
+        cases = cases.take(np.flatnonzero(np.isin(cases.user, drawn)))
+
+    def validate(recommender: Recommender) -> dict[str, float]:
+        if isinstance(recommender, Scorer):
+            ranks = _missed(target_ranks(recommender, cases.requests, cases.target), recommender)
+        else:
+            ranks, _ = _asked(recommender, cases.requests, cases.target, LIST, quiet=True)
+        return {name: float(value.mean()) for name, value in rank_metrics(ranks, (LIST,)).items()}
+
+    return validate
+
+
+def list_metrics(lists: Codes, requests: RequestBatch, train: Dataset) -> dict[str, float]:
+    """Coverage, novelty, Gini of exposure and popularity lift of lists of ten."""
+    row, place = requests.events()
+    counts = train.item_counts
+    return {
+        f"coverage@{LIST}": coverage(lists, len(train.items)),
+        f"novelty@{LIST}": novelty(lists, counts),
+        f"gini@{LIST}": gini(lists, len(train.items)),
+        f"popularity_lift@{LIST}": popularity_lift(lists, (row, requests.item[place]), counts),
+    }
+
+
+def slice_metrics(values: Mapping[str, Values], cases: Cases, train: Dataset, seed: int = 0) -> Slices:
+    """Means of recall, NDCG and MRR at 10, taken from `values` (float64[cases] by name), over parts of the cases.
+
+    "history length" parts by the number of events of the history; "target popularity" by the target's training events:
+    "head", "middle" and "tail" are the most popular items that took a third of all training events, those of the next
+    third, and the rest; "new" items have none. Each user attribute with at most 20 values parts by its value.
+    """
+    names_of = [f"{metric}@{LIST}" for metric in RANK_METRICS]
+    ndcg = names_of.index(f"ndcg@{LIST}")
+    table = np.stack([values[name] for name in names_of], axis=1)
+    slices: Slices = {}
+    for way, (names, part) in partitions(cases, train).items():
+        slices[way] = {}
+        for number, name in enumerate(names):
+            rows = np.flatnonzero(part == number)
+            if not len(rows):
+                continue
+            low, high = bootstrap(table[rows][:, [ndcg]], cases.user[rows], seed=seed)[0]
+            means = {metric: float(mean) for metric, mean in zip(names_of, table[rows].mean(axis=0), strict=True)}
+            slices[way][name] = {"cases": len(rows), **means, "interval": {f"ndcg@{LIST}": [float(low), float(high)]}}
+    return slices
+
+
+def partitions(cases: Cases, train: Dataset) -> Mapping[str, tuple[list[str], npt.NDArray[np.int64]]]:
+    """The ways of parting cases: names of the parts, and int64[cases] which part each case is in."""
+    ends = [*(f"{low}-{high - 1}" for low, high in pairwise(_LENGTHS[1:])), f"{_LENGTHS[-1]}+"]
+    length = np.searchsorted(_LENGTHS, cases.requests.lengths, side="right") - 1
+    ways = {
+        "history length": (["0", *ends], length),
+        "target popularity": (["head", "middle", "tail", "new"], _popularity_part(train.item_counts)[cases.target]),
+    }
+    for column in train.user_attributes.iter_columns():
+        text = column.cast(pl.String)
+        names = sorted(text.drop_nulls().unique().to_list())
+        if 2 <= len(names) <= _MOST_VALUES:
+            part = text.replace_strict(names, range(len(names)), default=len(names), return_dtype=pl.Int64).fill_null(len(names)).to_numpy()
+            ways[column.name] = ([*names, "unknown"], part[cases.user - 1])
+    return ways
+
+
+def _popularity_part(counts: Offsets) -> Offsets:
+    order = np.argsort(-counts, kind="stable")
+    before = np.cumsum(counts[order]) - counts[order]
+    part = np.empty(len(counts), np.int64)
+    part[order] = np.minimum(3 * before // max(int(counts.sum()), 1), 2)
+    return np.where(counts == 0, 3, part)
+
+
+def _translated(recommender: Recommender, cases: Cases, items: Vocab) -> tuple[RequestBatch, Codes, dict[str, int]]:
+    """Requests and targets in the recommender's codes, and what it does not know."""
+    requests = cases.requests
+    if recommender.items == items:
+        return requests, cases.target, {"cases": len(cases), "unknown_targets": 0, "unknown_history_events": 0}
+    codes = recommender.items.translation(items)
+    target = codes[cases.target]
+    _, place = requests.events()
+    unknown = int((codes[requests.item[place]] == PAD).sum())
+    candidates = None if requests.candidates is None else [None if one is None else _known(codes[one]) for one in requests.candidates]
+    # A user's code belongs to the data set the model was fitted on, which is another one.
+    asked = dataclasses.replace(requests, item=codes[requests.item], candidates=candidates, user=None)
+    return asked, target, {"cases": len(cases), "unknown_targets": int((target == PAD).sum()), "unknown_history_events": unknown}
+
+
+def _known(codes: Codes) -> Codes:
+    known: Codes = codes[codes != PAD]
+    return known
+
+
+def _asked(recommender: Recommender, requests: RequestBatch, targets: Codes, k: int, quiet: bool) -> tuple[Offsets, Codes]:
+    """Ranks, and lists of ten in the recommender's codes."""
+    ranks, lists = [], []
+    with progress("evaluating", len(requests), "users", quiet) as bar:
+        for start in range(0, len(requests), _REQUESTS_AT_ONCE):
+            block = requests[start : start + _REQUESTS_AT_ONCE]
+            own = targets[start : start + _REQUESTS_AT_ONCE]
+            if isinstance(recommender, Scorer):
+                rank, found = ranks_and_top(recommender, block, own, LIST)
+                rank = _missed(rank, recommender)
+            else:
+                found = recommender.recommend(block, k)
+                rank = _places(found.items, own)
+            ranks.append(rank)
+            lists.append(found.items[:, :LIST])
+            bar.advance(len(block))
+    return np.concatenate(ranks), np.concatenate(lists)
+
+
+def _missed(ranks: Offsets, recommender: Recommender) -> Offsets:
+    return np.where(ranks > len(recommender.items), MISS, ranks)
+
+
+def _places(lists: Codes, targets: Codes) -> Offsets:
+    hit = (lists == targets[:, None]) & (targets != PAD)[:, None]
+    return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, MISS)
