@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from tongtu.data.dataset import Dataset
     from tongtu.data.splits import Split
 
 
@@ -36,7 +35,7 @@ def fit(
     from tongtu.data.public import load
     from tongtu.data.splits import whole
     from tongtu.evaluation.evaluate import validator
-    from tongtu.evaluation.protocol import protocol_from
+    from tongtu.evaluation.protocol import protocol_from, trained_on
     from tongtu.hub import refuse_foreign
     from tongtu.systems import make
 
@@ -45,22 +44,18 @@ def fit(
     rule = protocol_from(protocol)
     log = load(data)
     split = whole(log) if all_events else rule.split(log)
-    validate = validator(split.valid, log.items) if len(split.valid) else None
+    validate = validator(split.valid) if len(split.valid) else None
     kept = out.with_name(f"{out.name}.checkpoint")
     model.fit(split.train, FitOptions(seed=seed, validate=validate, checkpoint=kept, resume=resume, tracker=tracker, device=device))
     if os.environ.get("RANK", "0") != "0":  # under torchrun every process trains and one writes
         return
-    model.provenance["trained_on"] = _trained_on(log, split, "nothing held out" if all_events else rule.name)
+    model.provenance["trained_on"] = trained_on(log, split.train, None if all_events else rule)
     figures = validate(model) if validate else {}
     model.provenance["validation"] = figures
     model.save_pretrained(out)
     shutil.rmtree(kept, ignore_errors=True)
     _report(model.provenance, figures, out)
     _next_step(split, out, data, None if all_events else protocol)
-
-
-def _trained_on(log: Dataset, split: Split, protocol: str) -> dict[str, Any]:
-    return {"data": log.name, "fingerprint": log.fingerprint, "protocol": protocol, "users": len(log.users), "events": split.train.n_events}
 
 
 def _report(provenance: Mapping[str, Any], figures: Mapping[str, float], out: Path) -> None:

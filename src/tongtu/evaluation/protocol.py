@@ -82,6 +82,14 @@ class EvalProtocol:
             valid, test = (self._limited(cases, split.train) for cases in (valid, test))
         return Split(split.train, valid, test)
 
+    def without_test(self, data: Dataset) -> Dataset:
+        """Every event that comes before the test: what a model chosen on validation may be fitted on again."""
+        test = dataclasses.replace(self, users=None, candidates=None).split(data).test
+        first = np.full(data.users.size, data.n_events)
+        place = data.offset[test.user - 1] if self.scheme == "cold_users" else test.requests.stop
+        np.minimum.at(first, test.user, place)
+        return data.keep_events(np.arange(data.n_events) < first[data.event_user])
+
     def fingerprint(self, data: Dataset) -> str:
         """SHA-256 over every field and the data set: results with different ones may not be compared."""
         return hashlib.sha256(json.dumps([plain(self), data.fingerprint], sort_keys=True).encode()).hexdigest()
@@ -111,6 +119,17 @@ PROTOCOLS = {
 }
 """Protocols by name. The sampled ones bear the name of the paper whose numbers they allow to compare with; where the papers
 leave out every item of the user, ours leave out the history and the target, and popularity is counted in training."""
+
+
+def trained_on(data: Dataset, train: Dataset, protocol: EvalProtocol | None) -> dict[str, Any]:
+    """What a model's `provenance["trained_on"]` records, so that `evaluate` can tell whether held-out events were learned.
+
+    Args:
+        data: The whole log.
+        train: The part of it the model was fitted on.
+        protocol: What held the rest out; None where nothing was held out.
+    """
+    return {"name": data.name, "data": train.fingerprint, "events": train.n_events, "protocol": protocol.fingerprint(data) if protocol else None}
 
 
 def protocol_from(values: str | Mapping[str, Any]) -> EvalProtocol:
