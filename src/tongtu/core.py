@@ -68,7 +68,8 @@ class RequestBatch(Sequence[Request]):
     It is a sequence of `Request`, so whoever takes requests takes this; `RequestBatch.of` makes one from plain requests.
 
     Attributes:
-        item: int32, the events of all histories, and `time`, `rating` beside them where they are known.
+        item: int32, the events of all histories, and `time`, `rating` beside them where they are known; in a batch where only
+            some requests know them, the others have -1 and NaN.
         start, stop: int64[n], each history's range in `item`.
         exclude_seen: bool[n].
         now: int64[n] seconds, -1 for unknown; user: int64[n] user codes, 0 for unknown.
@@ -102,8 +103,8 @@ class RequestBatch(Sequence[Request]):
             start=stop - lengths,
             stop=stop,
             exclude_seen=np.fromiter((r.exclude_seen for r in requests), np.bool_, len(requests)),
-            time=_joined([np.zeros(len(r.history)) if r.times is None else r.times for r in requests], np.int64) if has_time else None,
-            rating=_joined([np.zeros(len(r.history)) if r.ratings is None else r.ratings for r in requests], np.float32) if has_rating else None,
+            time=_joined([np.full(len(r.history), -1) if r.times is None else r.times for r in requests], np.int64) if has_time else None,
+            rating=_joined([np.full(len(r.history), np.nan) if r.ratings is None else r.ratings for r in requests], np.float32) if has_rating else None,
             now=_optional([r.now for r in requests], -1),
             user=_optional([r.user for r in requests], PAD),
             attributes=[r.attributes for r in requests] if any(r.attributes for r in requests) else None,
@@ -125,8 +126,8 @@ class RequestBatch(Sequence[Request]):
         place = slice(self.start[index], self.stop[index])
         return Request(
             history=self.item[place],
-            times=None if self.time is None else self.time[place],
-            ratings=None if self.rating is None else self.rating[place],
+            times=None if self.time is None or (self.time[place] < 0).any() else self.time[place],
+            ratings=None if self.rating is None or np.isnan(self.rating[place]).all() else self.rating[place],
             now=None if self.now is None or self.now[index] < 0 else int(self.now[index]),
             user=None if self.user is None or self.user[index] == PAD else int(self.user[index]),
             attributes=NO_ATTRIBUTES if self.attributes is None else self.attributes[index],

@@ -79,7 +79,7 @@ class HSTUBlock(nn.Module):
         distance = (places[:, None] - places).clamp(0, len(self.position_bias) - 1)
         bias = self.position_bias[distance]
         if bucket_BTT is not None:
-            bias = bias + look_up(self.time_bias, bucket_BTT)[:, None]
+            bias = bias + look_up(functional.pad(self.time_bias, (0, 1)), bucket_BTT)[:, None]
         weight_BHTT = functional.silu(q @ k.transpose(-1, -2) + bias).tril() / self.over
         y = functional.layer_norm((weight_BHTT @ v).transpose(1, 2).reshape(B, T, -1), (self.heads * self.inner,))
         out: Tensor = x_BTD + self.out(self.drop(u.transpose(1, 2).reshape(B, T, -1) * y))
@@ -124,12 +124,12 @@ class HSTUNet(nn.Module):
 
 
 def time_buckets(batch: Batch, anchor: Literal["request", "last_event"]) -> Tensor | None:
-    """Buckets int64[B, T, T] of the time from each column's event to each row's anchor; None where times are unknown."""
+    """Buckets int64[B, T, T] of the time from each column's event to each row's anchor, `_BUCKETS` for an event of unknown time; None without times."""
     if batch.time is None:
         return None
     row = batch.time if anchor == "last_event" or batch.next_time is None else batch.next_time
     elapsed = (row[:, :, None] - batch.time[:, None, :]).clamp_min_(1).float()
-    return elapsed.log_().div_(_LOG_WIDTH).clamp_max_(_BUCKETS - 1).long()
+    return elapsed.log_().div_(_LOG_WIDTH).clamp_max_(_BUCKETS - 1).long().masked_fill_((batch.time < 0)[:, None, :], _BUCKETS)
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:

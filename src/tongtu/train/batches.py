@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from tongtu.core import Offsets
 from tongtu.data.dataset import Dataset
+from tongtu.errors import DataError
 from tongtu.nn.batch import Sequences
 
 Rows = npt.NDArray[np.int64]
@@ -39,8 +40,13 @@ def training_sequences(data: Dataset, window: int, windows: Literal["last", "all
         window: Most events in a sequence.
         windows: "last" takes each user's newest events; "all" cuts the whole history into windows that share one event at
             their borders, so that each event but the first is learned once.
+
+    Raises:
+        DataError: If no user has two events.
     """
     length = data.lengths
+    if not (length >= 2).any():
+        raise DataError(f"{data.name}: no user has two events, so there is no next item to learn: collect more, or filter less")
     if windows == "last":
         chosen = np.flatnonzero(length >= 2)
         return Sequences(data.item, data.offset[chosen + 1], np.minimum(length[chosen], window), data.time)
