@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tongtu import open_model
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def ids(model: Path) -> list[str]:
+    found: list[str] = open_model(model).items.ids.to_list()
+    return found
+
+
+def test_shows_titles_best_first(tongtu: Run, model: Path, ids: list[str]) -> None:
+    result = tongtu("recommend", model, "--history", ",".join(ids[:3]), "-k", 4)
+    assert result.exit_code == 0 and "title" in result.stdout
+    rows = [line.split() for line in result.stdout.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
+    assert [row[0] for row in rows] == ["1", "2", "3", "4"]
+    assert not {row[1] for row in rows} & set(ids[:3])
+
+
+def test_json_is_what_the_model_answers(tongtu: Run, model: Path, ids: list[str]) -> None:
+    result = tongtu("recommend", model, "--history", f"{ids[0]}, nobody knows, {ids[1]}", "-k", 3, "--json")
+    answer = json.loads(result.stdout)
+    recommender = open_model(model)
+    from tongtu import Request
+
+    expected = recommender.recommend([Request(history=recommender.items.encode(ids[:2]))], 3)
+    assert [row["id"] for row in answer["items"]] == recommender.items.decode(expected.items[0])
+    assert answer["skipped"] == ["nobody knows"] and all(row["text"] for row in answer["items"])
+
+
+def test_unknown_items_are_named_and_skipped(tongtu: Run, model: Path) -> None:
+    result = tongtu("recommend", model, "--history", "x1,x2")
+    assert result.exit_code == 0 and "never saw them: x1, x2" in result.stderr
+
+
+def test_more_than_the_catalogue_gives_the_catalogue(tongtu: Run, model: Path, ids: list[str]) -> None:
+    result = tongtu("recommend", model, "--history", ids[0], "-k", 1000, "--json")
+    assert len(json.loads(result.stdout)["items"]) == len(ids) - 1 and "fewer than -k 1,000" in result.stderr
+
+
+def test_candidates_and_seen_items(tongtu: Run, model: Path, ids: list[str]) -> None:
+    chosen = ",".join([*ids[:4], "unknown"])
+    result = tongtu("recommend", model, "--history", ids[0], "--candidates", chosen, "--json")
+    assert {row["id"] for row in json.loads(result.stdout)["items"]} == set(ids[1:4])
+    result = tongtu("recommend", model, "--history", ids[0], "--candidates", chosen, "--include-seen", "--json")
+    assert {row["id"] for row in json.loads(result.stdout)["items"]} == set(ids[:4])
+    result = tongtu("recommend", model, "--history", ids[0], "--candidates", ids[0])
+    assert result.exit_code == 0 and "nothing is left" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--candidates", "x,y"], "none of the candidates"), (["--attribute", "gender"], "--attribute gender=F")],
+)
+def test_mistakes_are_one_line(tongtu: Run, model: Path, arguments: list[str], said: str) -> None:
+    result = tongtu("recommend", model, *arguments)
+    assert result.exit_code == 2 and said in result.stderr and result.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_a_damaged_model_is_refused_by_name(tongtu: Run, model: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(model, tmp_path / "copy")
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    result = tongtu("recommend", copy)
+    assert result.exit_code == 2 and result.stderr.startswith(f"error: {weights} is damaged") and result.stderr.count("\n") == 1
+    assert tongtu("recommend", tmp_path / "nothing").exit_code == 2
