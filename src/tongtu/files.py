@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,18 +83,26 @@ def new_folder(path: Path, manifest: bool = True) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_manifest(folder: Path, kind: type[TongtuError], remedy: str) -> None:
-    """Compare every file of a folder with its manifest.
+def check_manifest(folder: Path, kind: type[TongtuError], remedy: str, needed: Iterable[str] = ()) -> None:
+    """Compare every file that a folder's manifest names with it.
+
+    Args:
+        folder: The folder.
+        kind: The error to raise.
+        remedy: How to end its message.
+        needed: Files that the manifest must name, so that nothing is read unchecked.
 
     Raises:
         TongtuError: Of class `kind`, naming the first file that is missing or differs, and the `remedy`.
     """
     try:
-        sums: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise kind(f"{folder} has no {MANIFEST}: {remedy}") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise kind(f"{folder}/{MANIFEST} is damaged: {remedy}") from None
+    if not isinstance(sums, dict) or not set(needed) <= sums.keys():
+        raise kind(f"{folder}/{MANIFEST} does not list the files it should: {remedy}")
     for name, expected in sums.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise kind(f"{folder}/{MANIFEST} names a file outside its folder ({name}): do not trust this folder")

@@ -31,6 +31,8 @@ from tongtu.vocab import Vocab
 FORMAT = 1
 _REMEDY = "restore the folder from a copy, or fit the model again"
 _OURS = "tongtu.systems."
+_FILES = ("config.json", "items.parquet", "model.safetensors")
+_METHODS = ("fit", "recommend", "save_pretrained", "from_pretrained")
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
@@ -113,14 +115,15 @@ def read(path: Path, kind: type | None = None) -> ModelFolder:
     record = _record(path)
     if kind is not None and record["class"] != f"{kind.__module__}:{kind.__qualname__}":
         raise ModelError(f"{path} holds a {record['class']}, not a {kind.__name__}: open it with tongtu.open_model")
-    check_manifest(path, ModelError, _REMEDY)
+    check_manifest(path, ModelError, _REMEDY, needed=_FILES)
     try:
         arrays = load_file(path / "model.safetensors")
         table = pl.read_parquet(path / "items.parquet")
         items, text = Vocab(table["id"]), table["text"] if "text" in table.columns else None
-    except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): {_REMEDY}") from None
-    return ModelFolder(path, record["config"], items, arrays, {**record["facts"], "provenance": record["provenance"]}, text)
+    except (OSError, ValueError, SafetensorError, pl.exceptions.PolarsError) as error:
+        raise ModelError(f"{path} cannot be read ({' '.join(str(error).split())}): {_REMEDY}") from None
+    facts = _Parts(path, {**record["facts"], "provenance": record["provenance"]})
+    return ModelFolder(path, record["config"], items, _Parts(path, arrays), facts, text)
 
 
 def open_model(path: Path | str) -> Recommender:
@@ -137,9 +140,28 @@ def open_model(path: Path | str) -> Recommender:
         raise ModelError(f"{path} names the class {name}, which no installed package registers: install the package it comes from")
     try:
         kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, ValueError):
         raise ModelError(f"{path} names the class {name}, which this version of Tongtu does not have: upgrade tongtu") from None
-    return cast(Recommender, kind.from_pretrained(path))
+    if not _is_recommender(kind, name):
+        raise ModelError(f"{path} names {name}, which is not a recommender: do not trust this folder")
+    return cast(type[Recommender], kind).from_pretrained(path)
+
+
+def _is_recommender(kind: object, name: str) -> bool:
+    """Whether `kind` is a recommender that the module itself defines: never a function or class that it happens to import."""
+    own = isinstance(kind, type) and f"{kind.__module__}:{kind.__qualname__}" == name and not getattr(kind, "_is_protocol", False)
+    return own and all(hasattr(kind, method) for method in _METHODS)
+
+
+class _Parts(dict[str, Any]):
+    """What a folder holds by name; asking for something it lacks is the folder's mistake."""
+
+    def __init__(self, path: Path, parts: Mapping[str, Any]) -> None:
+        super().__init__(parts)
+        self.path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise ModelError(f"{self.path} lacks {name!r}, which its class needs: fit the model again with this version of Tongtu")
 
 
 def restore_config(folder: ModelFolder, kind: type[T]) -> T:
@@ -158,6 +180,9 @@ def _record(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}/config.json is damaged: {_REMEDY}") from None
     if not isinstance(record, dict) or not {"class", "format", "config", "facts", "provenance"} <= record.keys():
         raise ModelError(f"{path} is not a Tongtu model folder (its config.json names no class): check the path")
+    kinds = (("class", str), ("format", int), ("config", dict), ("facts", dict), ("provenance", dict))
+    if not all(isinstance(record[key], kind) for key, kind in kinds):
+        raise ModelError(f"{path}/config.json is damaged: {_REMEDY}")
     if record["format"] > FORMAT:
         raise ModelError(f"{path} was written by a newer Tongtu (format {record['format']}): upgrade tongtu")
     return record
