@@ -35,39 +35,42 @@ Slices = dict[str, dict[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What came out.
+class Answers:
+    """What a recommender answered to cases.
 
     Attributes:
         ranks: int64[cases], the target's rank from 1, or `MISS`.
         lists: int32[cases, 10], the recommended items in the data set's codes.
-        user: int32[cases], user codes.
-        metrics: Means over cases, by name ("ndcg@10", "coverage@10").
-        interval: 95 % bootstrap intervals of the rank metrics.
-        slices: Cases, means and interval for each part of the cases, by the way of parting them and the part.
         ms_per_request: Milliseconds, requests asked in blocks.
         counts: Cases; targets and history events that the recommender's catalogue lacks.
     """
 
     ranks: Offsets
     lists: Codes
-    user: Codes
-    metrics: dict[str, float]
-    interval: dict[str, tuple[float, float]]
-    slices: Slices
     ms_per_request: float
     counts: dict[str, int]
 
 
-def evaluate(recommender: Recommender, cases: Cases, train: Dataset, cutoffs: Sequence[int] = CUTOFFS, seed: int = 0, quiet: bool = True) -> Evaluation:
-    """Ask a recommender about every case.
+@dataclass(frozen=True, eq=False)
+class Evaluation(Answers):
+    """Answers and what they are worth.
 
-    A `Scorer` is asked for scores, and ties with the target count against it; from anybody else the target's place in the
-    list it recommends is taken. A recommender with another catalogue is asked in its own codes: history items it does not
-    know become `PAD`, and targets it does not know are misses.
+    Attributes:
+        metrics: Means over cases, by name ("ndcg@10", "coverage@10").
+        interval: 95 % bootstrap intervals of the rank metrics.
+        slices: Cases, means and interval for each part of the cases, by the way of parting them and the part.
+    """
+
+    metrics: dict[str, float]
+    interval: dict[str, tuple[float, float]]
+    slices: Slices
+
+
+def evaluate(recommender: Recommender, cases: Cases, train: Dataset, cutoffs: Sequence[int] = CUTOFFS, seed: int = 0, quiet: bool = True) -> Evaluation:
+    """Ask a recommender about every case and measure its answers.
 
     Args:
-        recommender: A fitted system.
+        recommender: A fitted system; see `ask`.
         cases: Questions with answers, in the codes of `train`.
         train: What the system may have learned from: popularity and attributes for metrics and slices come from here.
         cutoffs: Of recall, NDCG and MRR.
@@ -77,27 +80,40 @@ def evaluate(recommender: Recommender, cases: Cases, train: Dataset, cutoffs: Se
     Raises:
         DataError: If there are no cases.
     """
+    answers = ask(recommender, cases, train.items, max(cutoffs), quiet)
+    values = rank_metrics(answers.ranks, cutoffs)
+    means = {name: float(value.mean()) for name, value in values.items()}
+    return Evaluation(
+        **vars(answers),
+        metrics=means | list_metrics(answers.lists, cases.requests, train),
+        interval=intervals(values, cases, seed),
+        slices=slice_metrics(values, cases, train, seed),
+    )
+
+
+def ask(recommender: Recommender, cases: Cases, items: Vocab, longest: int = max(CUTOFFS), quiet: bool = True) -> Answers:
+    """Ask a recommender about every case.
+
+    A `Scorer` is asked for scores, and ties with the target count against it; from anybody else the target's place in a
+    list of `longest` items is taken. A recommender with another catalogue is asked in its own codes: history items it does
+    not know become `PAD`, and targets it does not know are misses.
+
+    Raises:
+        DataError: If there are no cases.
+    """
     if not len(cases):
         raise DataError("there is nothing to evaluate: the protocol left no case; ask more users or choose another protocol")
-    asked, targets, counts = _translated(recommender, cases, train.items)
+    asked, targets, counts = _translated(recommender, cases, items)
     started = time.perf_counter()
-    ranks, lists = _asked(recommender, asked, targets, max(*cutoffs, LIST), quiet)
+    ranks, lists = _asked(recommender, asked, targets, max(longest, LIST), quiet)
     seconds = time.perf_counter() - started
-    lists = train.items.translation(recommender.items)[lists]
-    values = rank_metrics(ranks, cutoffs)
-    table = np.stack(list(values.values()), axis=1)
-    limits = bootstrap(table, cases.user, seed=seed)
-    means = {name: float(mean) for name, mean in zip(values, table.mean(axis=0), strict=True)} | list_metrics(lists, cases.requests, train)
-    return Evaluation(
-        ranks=ranks,
-        lists=lists,
-        user=cases.user,
-        metrics=means,
-        interval={name: (float(low), float(high)) for name, (low, high) in zip(values, limits, strict=True)},
-        slices=slice_metrics(values, cases, train, seed),
-        ms_per_request=1000 * seconds / len(cases),
-        counts=counts,
-    )
+    return Answers(ranks, items.translation(recommender.items)[lists], 1000 * seconds / len(cases), counts)
+
+
+def intervals(values: Mapping[str, Values], cases: Cases, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """95 % bootstrap intervals of means of `values` (float64[cases] by name)."""
+    limits = bootstrap(np.stack(list(values.values()), axis=1), cases.user, seed=seed)
+    return {name: (float(low), float(high)) for name, (low, high) in zip(values, limits, strict=True)}
 
 
 def validator(cases: Cases, max_users: int | None = None, seed: int = 0) -> Callable[[Recommender], dict[str, float]]:

@@ -1,0 +1,88 @@
+"""`tongtu compare`: the table and report of an experiment file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tongtu.evaluation.runs import Outcome
+
+_COLUMNS = ("system", "recall@10", "ndcg@10", "mrr@10", "coverage@10", "fit", "ms/request", "memory", "parameters")
+
+
+def compare(
+    experiment: Annotated[Path, typer.Argument(help="An experiment file in TOML.")],
+    out: Annotated[Path, typer.Option(help="The comparison's folder; what is in it already is not done again.")],
+    workers: Annotated[int, typer.Option(min=1, help="How many systems to fit at a time; with more than one, times tell less.")] = 1,
+) -> None:
+    """Search, fit and judge every system of an experiment, and write results.json, users.parquet and report.html.
+
+    Each step runs in a process of its own. Started again after an interruption, it goes on where it stopped.
+    """
+    import tongtu.systems
+    from tongtu.evaluation.experiment import read_experiment
+
+    run(read_experiment(experiment, tongtu.systems), out, workers)
+
+
+def run(experiment: Any, out: Path, workers: int = 1) -> dict[str, Any]:
+    """Run an `Experiment` as the command does, print the table, write the report, and return the results."""
+    import tongtu.systems
+    from tongtu.evaluation.compare import compare as work
+    from tongtu.report import write_report
+    from tongtu.scale.local import LocalEngine
+    from tongtu.scale.worker import isolated
+
+    results = work(experiment, out, tongtu.systems, isolated, LocalEngine(workers), _tell)
+    write_report(results, out / "report.html")
+    show(results)
+    print(f"results: {out / 'results.json'}\nreport:  {out / 'report.html'}")
+    return results
+
+
+def show(results: dict[str, Any]) -> None:
+    """Print the table of a comparison."""
+    from tongtu.cli.output import note, table
+
+    done = [row for row in results["systems"] if row["status"] == "done"]
+    best = max(row["metrics"]["ndcg@10"] for row in done)
+    lines = [_cells(row, best) for row in sorted(done, key=lambda row: -row["metrics"]["ndcg@10"])]
+    cases, protocol = results["data"]["test_cases"], results["protocol"]["name"]
+    seeds = len(results["seeds"])
+    title = f"{results['name']}: {protocol}, {cases:,} cases, {seeds} seed{'s' if seeds > 1 else ''}, sorted by ndcg@10"
+    table(_COLUMNS, lines, title=title, right=_COLUMNS[1:])
+    for row in results["systems"]:
+        if row["status"] == "failed":
+            note(f"failed: {row['label']}: {row['error']}")
+
+
+def _cells(row: dict[str, Any], best: float) -> list[str]:
+    figures = row["metrics"]
+    low, high = row["interval"]["ndcg@10"]
+    mark = " *" if figures["ndcg@10"] == best else "  "
+    memory, parameters = row["peak_memory_mb"], row["parameters"]
+    return [
+        row["label"],
+        f"{figures['recall@10']:.4f}",
+        f"{figures['ndcg@10']:.4f} [{low:.4f}, {high:.4f}]{mark}",
+        f"{figures['mrr@10']:.4f}",
+        f"{figures['coverage@10']:.1%}",
+        f"{row['fit_seconds']:,.1f} s",
+        f"{row['ms_per_request']:.2f}",
+        "" if memory is None else f"{memory:,.0f} MB",
+        "" if parameters is None else f"{parameters:,}",
+    ]
+
+
+def _tell(outcome: Outcome) -> None:
+    from tongtu.cli.output import note
+
+    if outcome.error is not None:
+        note(f"{outcome.task}: failed: {outcome.error}")
+    elif outcome.kept:
+        note(f"{outcome.task}: kept from before")
+    else:
+        note(f"{outcome.task}: {outcome.seconds:,.1f} s")

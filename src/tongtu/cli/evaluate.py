@@ -1,0 +1,95 @@
+"""`tongtu evaluate`: a fitted model on held-out events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tongtu.data.dataset import Dataset
+    from tongtu.evaluation.evaluate import Evaluation
+    from tongtu.evaluation.protocol import EvalProtocol
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    data: Annotated[str, typer.Option(metavar="DIR|NAME", help="A data set folder, or the name of a public data set.")],
+    protocol: Annotated[str, typer.Option(help="How to ask and judge.")] = "leave-one-out",
+    json: Annotated[Path | None, typer.Option(help="Also write the figures to this file.")] = None,
+) -> None:
+    """Measure a model on the test part of a data set, with 95 % intervals.
+
+    Says so if the model was fitted on events that the test holds out: its figures are then too good to be true.
+    """
+    from tongtu.cli.output import note
+    from tongtu.config import plain
+    from tongtu.data.public import load
+    from tongtu.evaluation.evaluate import evaluate as measure
+    from tongtu.evaluation.protocol import protocol_from
+    from tongtu.evaluation.runs import finite
+    from tongtu.files import write_json
+    from tongtu.hub import open_model
+
+    rule = protocol_from(protocol)
+    system = open_model(model)
+    log = load(data)
+    split = rule.split(log)
+    warning = held_out_warning(getattr(system, "provenance", {}), rule, log)
+    found = measure(system, split.test, split.train, rule.cutoffs, rule.seed, quiet=False)
+    _print(found, rule)
+    for text in filter(None, (warning, _unknown(found.counts))):
+        note(text)
+    if json is not None:
+        record = {
+            "model": str(model),
+            "data": {"name": log.name, "fingerprint": log.fingerprint},
+            "protocol": plain(rule) | {"fingerprint": rule.fingerprint(log)},
+            "warning": warning,
+            "metrics": found.metrics,
+            "interval": found.interval,
+            "slices": found.slices,
+            "counts": found.counts,
+            "ms_per_request": found.ms_per_request,
+        }
+        write_json(json, finite(record))
+
+
+def held_out_warning(provenance: Mapping[str, Any], rule: EvalProtocol, log: Dataset) -> str | None:
+    """What must be said if the model may have learned from the events it is now asked about, or None."""
+    learned = provenance.get("trained_on")
+    if not learned:
+        return "warning: the model does not say what it was fitted on, so nobody can tell whether it has seen the test events"
+    if learned["data"] in (rule.split(log).train.fingerprint, rule.without_test(log).fingerprint):
+        return None
+    if learned["data"] == log.fingerprint:
+        return (
+            "warning: the model was fitted on the whole log, test events included: these figures are too good to be true; "
+            "for honest ones fit it without --all-events"
+        )
+    return (
+        f"warning: the model was fitted on other events than this protocol trains on ({learned['name']}, {learned['events']:,} events), "
+        "perhaps on test events: compare its figures with nobody's"
+    )
+
+
+def _unknown(counts: Mapping[str, int]) -> str | None:
+    if not counts["unknown_targets"] and not counts["unknown_history_events"]:
+        return None
+    targets, events = counts["unknown_targets"], counts["unknown_history_events"]
+    return f"note: the model does not know {targets:,} of {counts['cases']:,} targets, which are misses, nor {events:,} events of the histories"
+
+
+def _print(found: Evaluation, rule: EvalProtocol) -> None:
+    from tongtu.cli.output import table
+
+    def cell(name: str) -> str:
+        low, high = found.interval[name]
+        return f"{found.metrics[name]:.4f}  [{low:.4f}, {high:.4f}]"
+
+    columns = ["cutoff", "recall", "NDCG", "MRR"]
+    cells = [[str(k), cell(f"recall@{k}"), cell(f"ndcg@{k}"), cell(f"mrr@{k}")] for k in rule.cutoffs]
+    table(columns, cells, title=f"{rule.name}, {found.counts['cases']:,} cases, {found.ms_per_request:.2f} ms a request", right=columns)
+    print(", ".join(f"{name} {value:.3f}" for name, value in found.metrics.items() if name not in found.interval))
