@@ -27,6 +27,7 @@ def _system(label: str) -> dict[str, Any]:
     bands = {"history length": ("1–9", "10–49", "50–199", "200+"), "target popularity": ("head", "middle", "tail"), "gender": ("F", "M")}
     return {
         "label": label,
+        "status": "done",
         "system": label.lower(),
         "road": "behaviour" if label in _LEARNED else "baselines",
         "metrics": metrics,
@@ -45,6 +46,10 @@ def _system(label: str) -> dict[str, Any]:
     }
 
 
+def _lists(films: list[dict[str, str]], start: int, rank: int | None) -> dict[str, Any]:
+    return {label: {"items": films[i : i + 5], "rank": rank} for i, label in enumerate(_TRUE, start)}
+
+
 @pytest.fixture
 def results() -> dict[str, Any]:
     """Eight systems on a small film catalogue."""
@@ -54,15 +59,16 @@ def results() -> dict[str, Any]:
         "protocol": {"split": "leave_one_out", "filter_seen": True, "cutoffs": [1, 5, 10, 20, 50], "seed": 0, "fingerprint": "9d" * 16},
         "data": {"name": "ml-100k", "users": 943, "items": 1682, "events": 100_000, "fingerprint": "4f" * 16},
         "environment": {"tongtu": "0.1.0", "python": "3.11.7", "threads": 2, "cpu": "a processor", "date": "2026-11-23"},
+        "seconds": [{"step": f"{label}, seed 1", "seconds": _COST[label], "kept": label == "BPR"} for label in labels],
         "command": "tongtu compare experiments/demo.toml --out demo",
         "systems": [_system(label) for label in labels],
         "pairs": [
-            {"a": a, "b": b, "metric": "ndcg@10", "difference": _TRUE[a] - _TRUE[b], "p": 0.4 if abs(_TRUE[a] - _TRUE[b]) < 0.005 else 0.0004}
+            {"a": a, "b": b, "metric": "ndcg@10", "difference": _TRUE[a] - _TRUE[b], "p": 0.0, "p_holm": 0.4 if abs(_TRUE[a] - _TRUE[b]) < 0.005 else 0.0004}
             for i, a in enumerate(labels)
             for b in labels[i + 1 :]
         ],
         "examples": [
-            {"user": "77", "history": films[:6], "target": films[9], "lists": {label: films[i : i + 5] for i, label in enumerate(labels, 4)}},
-            {"user": "612", "history": films[20:24], "target": films[30], "lists": {label: films[i : i + 5] for i, label in enumerate(labels, 22)}},
+            {"user": "77", "history": films[:6], "target": films[9], "lists": _lists(films, 4, 12)},
+            {"user": "612", "history": films[20:24], "target": films[30], "lists": _lists(films, 22, None)},
         ],
     }

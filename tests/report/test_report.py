@@ -57,7 +57,7 @@ def test_says_who_wins_and_whether_it_is_sure(results: dict[str, Any]) -> None:
 
 def test_a_clear_winner_is_called_one(results: dict[str, Any]) -> None:
     for pair in results["pairs"]:
-        pair["p"] = 0.0004
+        pair["p_holm"] = 0.0004
     text = " ".join(Page(render(results)).text)
     assert "SASRec wins with NDCG@10 0.0940." in text and "significant over the same users (p &lt; 0.001)" not in text
     assert "the difference is significant over the same users (p < 0.001)" in text
@@ -89,7 +89,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> & {{ 7 * 7 
 def test_titles_and_names_are_only_text(results: dict[str, Any]) -> None:
     plain = Page(render(results))
     for example in results["examples"]:
-        for item in [*example["history"], example["target"], *(i for items in example["lists"].values() for i in items)]:
+        for item in [*example["history"], example["target"], *(i for one in example["lists"].values() for i in one["items"])]:
             item["text"] = HOSTILE
     results["data"]["name"] = HOSTILE
     results["protocol"]["split"] = HOSTILE
@@ -120,6 +120,12 @@ def test_what_was_not_measured_is_left_out(results: dict[str, Any], absent: tupl
     for name in absent:
         del results[name]
     Page(render(results))
+
+
+def test_a_system_that_failed_is_named_with_its_reason(results: dict[str, Any]) -> None:
+    results["systems"].append({"label": "EASE, wide", "system": "ease", "status": "failed", "error": "memory ran out <here>", "config": {}})
+    text = " ".join(" ".join(Page(render(results)).text).split())
+    assert "EASE, wide failed and is not in the table: memory ran out <here>" in text
 
 
 def test_one_system_with_nothing_but_metrics(results: dict[str, Any]) -> None:

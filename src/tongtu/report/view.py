@@ -28,7 +28,8 @@ def view(results: Mapping[str, Any]) -> dict[str, Any]:
         results: What results.json holds.
     """
     metric = str(results.get("metric", METRIC))
-    ranked = sorted((_labelled(row) for row in results["systems"]), key=lambda row: -row["metrics"][metric])
+    done = [_labelled(row) for row in results["systems"] if row.get("status", "done") == "done" and row["metrics"].get(metric) is not None]
+    ranked = sorted(done, key=lambda row: -row["metrics"][metric])
     pairs = _both_ways(results.get("pairs", ()), metric)
     sentences = words.summary(ranked, metric, pairs, LEVEL)
     return {
@@ -39,6 +40,7 @@ def view(results: Mapping[str, Any]) -> dict[str, Any]:
         "metric": words.metric_name(metric),
         "columns": _columns(ranked, metric),
         "rows": _rows(ranked, metric),
+        "failed": [(row["label"], row["error"]) for row in results["systems"] if row.get("status") == "failed"],
         "all_metrics": _all_metrics(ranked),
         "cost_charts": _cost_charts(ranked, metric),
         "slices": _slices(ranked, metric),
@@ -46,7 +48,8 @@ def view(results: Mapping[str, Any]) -> dict[str, Any]:
         "matrix": _matrix(ranked, pairs),
         "examples": _examples(results.get("examples", ()), ranked),
         "facts": _facts(results),
-        "configs": [(row["label"], json.dumps(row.get("config", {}), indent=2, ensure_ascii=False)) for row in ranked],
+        "configs": [(row["label"], _chosen(row), json.dumps(row.get("config", {}), indent=2, ensure_ascii=False)) for row in ranked],
+        "steps": [(step["step"], words.seconds(step["seconds"]), step["kept"]) for step in results.get("seconds", ())],
         "command": results.get("command"),
         "roads": list(dict.fromkeys(row.get("road", "other") for row in ranked)),
     }
@@ -61,12 +64,13 @@ def _data_name(results: Mapping[str, Any]) -> str:
 
 
 def _both_ways(pairs: Sequence[Row], metric: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Paired tests by (row, column), each also turned round."""
+    """Paired tests by (row, column), each also turned round; corrected for their number where that was done."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for pair in pairs:
         if pair.get("metric", metric) == metric:
-            found[pair["a"], pair["b"]] = {"p": pair["p"], "difference": pair["difference"]}
-            found[pair["b"], pair["a"]] = {"p": pair["p"], "difference": -pair["difference"]}
+            p = pair.get("p_holm", pair["p"])
+            found[pair["a"], pair["b"]] = {"p": p, "difference": pair["difference"]}
+            found[pair["b"], pair["a"]] = {"p": p, "difference": -pair["difference"]}
     return found
 
 
@@ -186,7 +190,7 @@ def _examples(examples: Sequence[Row], ranked: Sequence[Row]) -> list[dict[str, 
             "history": example["history"],
             "target": example["target"],
             "lists": [
-                {"label": row["label"], "items": example["lists"][row["label"]], "target": example["target"]["id"]}
+                {"label": row["label"], **example["lists"][row["label"]], "target": example["target"]["id"]}
                 for row in ranked
                 if row["label"] in example["lists"]
             ],
@@ -198,6 +202,14 @@ def _examples(examples: Sequence[Row], ranked: Sequence[Row]) -> list[dict[str, 
 def _facts(results: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     names = (("Protocol", "protocol"), ("Data", "data"), ("Environment", "environment"))
     return [(title, [(key.replace("_", " "), _plain(value)) for key, value in results.get(part, {}).items()]) for title, part in names]
+
+
+def _chosen(row: Row) -> str:
+    """How the configuration came about."""
+    search = row.get("search")
+    if not search:
+        return "set in the experiment"
+    return f"best of {search['trials']} trials on validation, {words.metric_name(search['metric'])} {words.metric_value(search['best'])}"
 
 
 def _plain(value: Any) -> str:
