@@ -32,7 +32,7 @@ class LossConfig:
         negatives: How many for the sampled kinds.
         share: Whether negatives are drawn once for a "batch" or anew for each "position".
         sampler: "uniform" over the catalogue, "popular" (by frequency in training), or "mixed" (half and half).
-        logq: Whether sampled softmax subtracts the log-probability of drawing each item.
+        logq: Whether sampled softmax weighs negatives so that it estimates the full softmax; the target, which is not drawn, stays.
         calibration: gBCE's t, from 0 (plain BCE) to 1 (fully calibrated).
         temperature: Cosine logits divided by this; None for plain dot products.
         label_smoothing: Share of the target spread evenly over the catalogue (full softmax only).
@@ -94,19 +94,15 @@ class SampledLoss:
         logits_NK = state_ND @ drawn.T if self.config.share == "batch" else torch.einsum("nd,nkd->nk", state_ND, drawn)
         hit = negative == target_N[:, None]
         if self.config.kind == "sampled":
-            return self._softmax(positive_N, logits_NK.masked_fill(hit, _MASKED), target_N, negative)
+            if self.config.logq:  # each drawn item stands for 1 / (expected draws) items, so the sum estimates the whole catalogue's
+                logits_NK = logits_NK - (self.config.negatives * self.probability.to(state_ND.device)[negative]).log()
+            logits = torch.cat([positive_N[:, None], logits_NK.masked_fill(hit, _MASKED)], 1)
+            return (torch.logsumexp(logits, 1) - positive_N).sum()
         if self.config.kind == "gbce":
             positive_N = _calibrated(positive_N, self.config.negatives / (len(items_VD) - 2), self.config.calibration)
         negatives_N = functional.softplus(logits_NK).masked_fill(hit, 0).sum(-1)
         share = self.config.negatives + 1 if self.config.kind == "gbce" else 1
         return (functional.softplus(-positive_N) + negatives_N).sum() / share
-
-    def _softmax(self, positive_N: Tensor, logits_NK: Tensor, target_N: Tensor, negative: Tensor) -> Tensor:
-        if self.config.logq:
-            log_q = self.probability.to(positive_N.device).log()
-            positive_N, logits_NK = positive_N - log_q[target_N], logits_NK - log_q[negative]
-        logits = torch.cat([positive_N[:, None], logits_NK], 1)
-        return (torch.logsumexp(logits, 1) - positive_N).sum()
 
     def _draw(self, positions: int, draw: torch.Generator) -> Tensor:
         shape = (self.config.negatives,) if self.config.share == "batch" else (positions, self.config.negatives)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -234,7 +235,7 @@ def learning_rate_factor(training: Training, step: int, total_steps: int) -> flo
     if training.schedule == "constant":
         return 1.0
     done = min(1.0, (step - training.warmup_steps) / max(total_steps - training.warmup_steps, 1))
-    return 1 - done if training.schedule == "linear" else 0.5 * float(1 + torch.cos(torch.tensor(torch.pi * done)))
+    return 1 - done if training.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _share(batch: Batch, rank: int, world: int) -> Batch:
