@@ -29,13 +29,15 @@ def make_log(users: int = 60, items: int = 40, seed: int = 0, repeats: bool = Fa
         rows.append(walk if repeats else walk[np.sort(np.unique(walk, return_index=True)[1])])
     lengths = np.array([len(row) for row in rows])
     event = np.concatenate(rows).astype(np.int32)
+    time = 1_000_000 + rng.permutation(len(event)) // 2
+    owner = np.repeat(np.arange(users), lengths)
     return Dataset(
         name="walks",
         users=Vocab([f"u{n}" for n in range(users)]),
         items=Vocab([f"i{n}" for n in range(items)]),
         item=event,
         offset=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        time=1_000_000 + rng.permutation(len(event)).astype(np.int64) // 2,
+        time=time[np.lexsort((time, owner))],
         item_text=pl.Series("text", [f"item number {n}" for n in range(items)]),
         user_attributes=pl.DataFrame({"gender": ["F" if n % 3 else "M" for n in range(users)], "zip": [str(n) for n in range(users)]}),
     )
@@ -95,3 +97,16 @@ class Lister:
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         found: TopK = self.inner.recommend(requests, k)
         return found
+
+
+class Table:
+    """Scores read from a table float32[users, items + 1]: request i is asked by user i + 1."""
+
+    def __init__(self, scores: Any) -> None:
+        self.scores = np.asarray(scores, np.float32)
+        self.items = Vocab([f"i{c}" for c in range(1, self.scores.shape[1])])
+
+    def score(self, requests: Sequence[Request], items: slice) -> Scores:
+        user = RequestBatch.of(requests).user
+        assert user is not None
+        return self.scores[user - 1, items]
