@@ -1,0 +1,89 @@
+"""The canonical order of a log: by user, then by time or order column; ties keep the order of the original rows."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy import sparse
+
+from tongtu.core import Codes, Offsets, Times
+
+_BLOCK = 1 << 16
+
+Rows = npt.NDArray[np.int64]
+
+
+def canonical_order(user: Codes, key: Times, users: int) -> tuple[Rows, Offsets]:
+    """Where each event of the canonical order stands in the original rows.
+
+    A counting sort by user, then small blocks of whole users whose (user, key, place) are packed into one integer each and
+    sorted in the processor's cache. Packing the place makes ties keep their order.
+
+    Args:
+        user: int32[n], codes from 1.
+        key: int64[n], time or order.
+        users: The largest user code.
+
+    Returns:
+        int64[n] rows, and int64[users + 1] offsets.
+    """
+    if not len(user):
+        return np.zeros(0, np.int64), np.zeros(users + 1, np.int64)
+    rows, offset = _grouped(user, users)
+    key = key[rows] - key.min()
+    starts = _block_starts(offset)
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(lambda block: _sort_block(rows, key, offset, *block), pairwise(starts.tolist())):
+            pass
+    return rows, offset
+
+
+def repeated(frame: pl.DataFrame, same_place: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """bool[n]: the event equals an earlier one that ties with it.
+
+    Args:
+        frame: What must be equal, one row an event, in canonical order.
+        same_place: bool[n], the event ties with the one before it (same user, same key).
+    """
+    tied = same_place.copy()
+    tied[:-1] |= same_place[1:]
+    places = np.flatnonzero(tied)
+    result = np.zeros(len(same_place), np.bool_)
+    if len(places):
+        group = pl.Series("tie group", np.cumsum(~same_place)[places])
+        among = frame[places].with_columns(group)
+        result[places] = ~among.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+    return result
+
+
+def _grouped(user: Codes, users: int) -> tuple[Rows, Offsets]:
+    """Rows grouped by user: transposing a matrix of one row is a counting sort, linear and stable."""
+    n = len(user)
+    one_row = sparse.csr_array((np.arange(n, dtype=np.int64), user - 1, np.array([0, n])), shape=(1, users))
+    columns = one_row.tocsc()
+    return columns.data, columns.indptr.astype(np.int64)
+
+
+def _block_starts(offset: Offsets) -> Rows:
+    """User indices at which blocks of about `_BLOCK` events start; one user is never cut."""
+    marks = np.searchsorted(offset, np.arange(0, int(offset[-1]), _BLOCK), side="left")
+    return np.unique(np.concatenate([marks, [len(offset) - 1]]))
+
+
+def _sort_block(rows: Rows, key: Times, offset: Offsets, first: int, last: int) -> None:
+    """Sort the rows of the users `first` to `last` in place."""
+    low, high = offset[first], offset[last]
+    part = key[low:high]
+    owner = np.repeat(np.arange(last - first, dtype=np.int64), np.diff(offset[first : last + 1]))
+    place_bits, key_bits, owner_bits = int(high - low).bit_length(), int(part.max(initial=0)).bit_length(), int(last - first).bit_length()
+    if place_bits + key_bits + owner_bits < 64:
+        packed = (((owner << key_bits) | part) << place_bits) | np.arange(high - low)
+        packed.sort()
+        order = packed & ((1 << place_bits) - 1)
+    else:
+        order = np.lexsort((part, owner))
+    rows[low:high] = rows[low:high][order]
