@@ -25,11 +25,18 @@ def compare(
     import tongtu.systems
     from tongtu.evaluation.experiment import read_experiment
 
-    run(read_experiment(experiment, tongtu.systems), out, workers)
+    run(read_experiment(experiment, tongtu.systems), out, f"tongtu compare {experiment} --out {out}", workers)
 
 
-def run(experiment: Any, out: Path, workers: int = 1) -> dict[str, Any]:
-    """Run an `Experiment` as the command does, print the table, write the report, and return the results."""
+def run(experiment: Any, out: Path, command: str, workers: int = 1) -> dict[str, Any]:
+    """Run an `Experiment` as the command does, print the table, write the report, and return the results.
+
+    Args:
+        experiment: What to compare.
+        out: The comparison's folder.
+        command: What a reader of the report types to repeat it.
+        workers: How many systems to fit at a time.
+    """
     import tongtu.systems
     from tongtu.evaluation.compare import compare as work
     from tongtu.report import write_report
@@ -37,7 +44,7 @@ def run(experiment: Any, out: Path, workers: int = 1) -> dict[str, Any]:
     from tongtu.scale.worker import isolated
 
     results = work(experiment, out, tongtu.systems, isolated, LocalEngine(workers), _tell)
-    write_report(results, out / "report.html")
+    write_report(results | {"command": command}, out / "report.html")
     show(results)
     print(f"results: {out / 'results.json'}\nreport:  {out / 'report.html'}")
     return results

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 
 def systems() -> None:
     """Every system: its road, its paper, what it needs, and whether that is installed."""
     from tongtu.cli.output import table
-    from tongtu.systems import cards
+    from tongtu.systems import cards, missing_packages
 
-    rows = []
-    for card in cards().values():
-        missing = [package for package in card.packages if find_spec(package) is None]
-        rows.append((card.name, card.road, card.paper, card.needs or "a log", f"pip install 'tongtu[{card.extra}]'" if missing else "yes"))
+    rows = [
+        (card.name, card.road, card.paper, card.needs or "a log", f"pip install 'tongtu[{card.extra}]'" if missing_packages(card) else "yes")
+        for card in cards().values()
+    ]
     table(["system", "road", "paper", "needs", "installed"], rows)

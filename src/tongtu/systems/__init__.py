@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, cast
 
 from tongtu.config import build, nearest
@@ -61,6 +62,11 @@ def cards() -> Mapping[str, SystemCard]:
     return known
 
 
+def missing_packages(card: SystemCard) -> list[str]:
+    """The optional packages a system needs and does not find."""
+    return [package for package in card.packages if find_spec(package) is None]
+
+
 def system_class(name: str) -> Any:
     """The class of a system, imported now.
 
@@ -72,11 +78,8 @@ def system_class(name: str) -> Any:
     if name not in known:
         raise ConfigError(f"no system {name!r}, {nearest(name, known)}")
     card = known[name]
-    for package in card.packages:
-        try:
-            importlib.import_module(package)
-        except ModuleNotFoundError:
-            raise MissingExtra(card.title, card.extra) from None
+    if missing_packages(card):
+        raise MissingExtra(card.title, card.extra)
     module, _, attribute = card.where.partition(":")
     return getattr(importlib.import_module(module), attribute)
 

@@ -1,0 +1,45 @@
+"""`tongtu demo`: the whole road on a real data set."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where results and report go; what is there already is not done again.")] = Path("demo"),
+    full: Annotated[bool, typer.Option("--full", help="Train to the end and with three seeds, instead of small settings and one seed.")] = False,
+) -> None:
+    """Fetch MovieLens-100K, compare every system on it, and write a report."""
+    import tongtu.systems
+    from tongtu.cli.compare import run
+    from tongtu.cli.output import note
+    from tongtu.config import read_toml
+    from tongtu.data.public import load
+    from tongtu.evaluation.experiment import experiment_from
+
+    started = time.monotonic()
+    file = Path(__file__).with_name("demo-full.toml" if full else "demo.toml")
+    values = _installed(read_toml(file))
+    data = load(values["data"])
+    note(f"data: {time.monotonic() - started:,.1f} s, {data!r}")
+    run(experiment_from(values, tongtu.systems, str(file)), out, f"tongtu demo --out {out}{' --full' if full else ''}")
+    print(f"all:     {time.monotonic() - started:,.0f} s")
+
+
+def _installed(values: dict[str, Any]) -> dict[str, Any]:
+    """The experiment without systems whose optional packages are absent, each of which is named."""
+    from tongtu.cli.output import note
+    from tongtu.systems import cards, missing_packages
+
+    kept = []
+    for one in values["systems"]:
+        card = cards()[one["name"]]
+        if missing_packages(card):
+            note(f"left out: {card.title}, which needs pip install 'tongtu[{card.extra}]'")
+        else:
+            kept.append(one)
+    return values | {"systems": kept}
