@@ -56,19 +56,14 @@ class TableFile:
         Args:
             numbers: Columns of a text format to read as numbers; what is no number becomes null.
         """
-        types = dict.fromkeys(self.columns, pl.String) | dict(numbers or {})
         if self.format == "parquet":
             return pl.scan_parquet(self.path)
         if self.format == "jsonl":
             text = pl.scan_ndjson(self.path, schema=dict.fromkeys(self.columns, pl.String))
             return text.with_columns(pl.col(name).cast(kind, strict=False) for name, kind in (numbers or {}).items())
-        return pl.scan_csv(
-            self.path,
-            schema=types,
-            separator="," if self.format == "csv" else "\t",
-            quote_char=None if self.format == "atomic" else '"',
-            ignore_errors=bool(numbers),
-        )
+        written = {name: f"{name}:{self.types[name]}" if self.types else name for name in self.columns}
+        table = _scan_text(self.path, self.format, {written[name]: kind for name, kind in (numbers or {}).items()})
+        return table.rename({old: new for new, old in written.items()}) if self.types else table
 
     def head(self, column: str) -> pl.Series:
         """The first values of a column, as they are in the file."""
@@ -128,13 +123,19 @@ def _columns(path: Path, kind: Format) -> list[str]:
         return list(pl.scan_parquet(path).collect_schema())
     if kind == "jsonl":
         return list(pl.scan_ndjson(path, infer_schema_length=_LOOKED_AT).collect_schema())
-    first = pl.scan_csv(
+    return list(_scan_text(path, kind, {}).collect_schema())
+
+
+def _scan_text(path: Path, kind: Format, numbers: Mapping[str, type[pl.DataType]]) -> pl.LazyFrame:
+    """Atomic files never quote; TSV does, as pandas, polars and DuckDB write it."""
+    return pl.scan_csv(
         path,
         separator="," if kind == "csv" else "\t",
         quote_char=None if kind == "atomic" else '"',
         infer_schema=False,
+        schema_overrides=dict(numbers),
+        ignore_errors=bool(numbers),
     )
-    return list(first.collect_schema())
 
 
 def _explain(path: Path, kind: Format, message: str) -> str:
