@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from tongtu.config import configuration
 from tongtu.core import PAD, Offsets
-from tongtu.nn.softmax import full_softmax
+from tongtu.nn.softmax import Soft, full_softmax
 
 _MASKED = -1e4  # a logit that counts as impossible, and stays finite in bfloat16
 
@@ -51,9 +51,12 @@ class LossConfig:
 
 
 class CatalogueLoss(Protocol):
-    """A loss of states against the whole item table; `draw` makes its random choices repeatable."""
+    """A loss of states against the whole item table; `draw` makes its random choices repeatable.
 
-    def __call__(self, state_ND: Tensor, items_VD: Tensor, target_N: Tensor, draw: torch.Generator) -> Tensor: ...
+    `soft` are further targets with weights, as `full_softmax` takes them.
+    """
+
+    def __call__(self, state_ND: Tensor, items_VD: Tensor, target_N: Tensor, draw: torch.Generator, soft: Soft | None = None) -> Tensor: ...
 
 
 def make_loss(config: LossConfig, counts: Offsets) -> CatalogueLoss:
@@ -72,10 +75,10 @@ class FullSoftmax:
     def __init__(self, config: LossConfig) -> None:
         self.config = config
 
-    def __call__(self, state_ND: Tensor, items_VD: Tensor, target_N: Tensor, draw: torch.Generator) -> Tensor:
+    def __call__(self, state_ND: Tensor, items_VD: Tensor, target_N: Tensor, draw: torch.Generator, soft: Soft | None = None) -> Tensor:
         state_ND, items_VD = scaled(state_ND, items_VD, self.config.temperature)
         low = self.config.precision == "bf16"
-        return full_softmax(state_ND, items_VD, target_N, torch.bfloat16 if low else torch.float32, self.config.label_smoothing)
+        return full_softmax(state_ND, items_VD, target_N, torch.bfloat16 if low else torch.float32, self.config.label_smoothing, soft)
 
 
 class SampledLoss:
@@ -86,7 +89,8 @@ class SampledLoss:
         self.probability = _probabilities(config.sampler, counts)
         self.uniform = config.sampler == "uniform"
 
-    def __call__(self, state_ND: Tensor, items_VD: Tensor, target_N: Tensor, draw: torch.Generator) -> Tensor:
+    def __call__(self, state_ND: Tensor, items_VD: Tensor, target_N: Tensor, draw: torch.Generator, soft: Soft | None = None) -> Tensor:
+        assert soft is None, "soft targets need the full softmax"
         state_ND, items_VD = scaled(state_ND, items_VD, self.config.temperature)
         negative = self._draw(len(target_N), draw).to(state_ND.device)
         positive_N = (state_ND * items_VD[target_N]).sum(-1)

@@ -10,14 +10,20 @@ from torch import Tensor
 from tongtu.core import PAD
 from tongtu.nn.batch import Batch
 from tongtu.nn.losses import CatalogueLoss
+from tongtu.nn.neighbours import Neighbours
 from tongtu.nn.sequence import SequenceModel
 
 
 class NextItem:
-    """Every position learns the item after it: all positions of a sequence train at once."""
+    """Every position learns the item after it: all positions of a sequence train at once.
 
-    def __init__(self, loss: CatalogueLoss) -> None:
-        self._loss = loss
+    Args:
+        loss: Of each position.
+        neighbours: Where part of the targets goes, if anywhere; needs the full softmax.
+    """
+
+    def __init__(self, loss: CatalogueLoss, neighbours: Neighbours | None = None) -> None:
+        self._loss, self._neighbours = loss, neighbours
 
     def mark(self, batch: Batch, draw: torch.Generator) -> Batch:
         """Inputs are all events but the last, targets all but the first."""
@@ -29,7 +35,7 @@ class NextItem:
 
     def loss(self, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
         """The summed loss of all positions with a target."""
-        return target_loss(self._loss, net, batch, draw)
+        return target_loss(self._loss, net, batch, draw, self._neighbours)
 
 
 class Cloze:
@@ -63,8 +69,10 @@ class Cloze:
         return target_loss(self._loss, net, batch, draw)
 
 
-def target_loss(loss: CatalogueLoss, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
+def target_loss(loss: CatalogueLoss, net: SequenceModel, batch: Batch, draw: torch.Generator, neighbours: Neighbours | None = None) -> Tensor:
     """The loss at the positions that have a target, against the whole item table."""
     assert batch.target is not None
     wanted = batch.target != PAD
-    return loss(net.hidden(batch)[wanted], net.item_vectors(slice(None)), batch.target[wanted], draw)
+    target = batch.target[wanted]
+    soft = None if neighbours is None else neighbours.soft_targets(batch.item, wanted, target)
+    return loss(net.hidden(batch)[wanted], net.item_vectors(slice(None)), target, draw, soft)

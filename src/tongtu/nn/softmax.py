@@ -16,7 +16,10 @@ from torch import Tensor
 _CHUNK_LOGITS = 1 << 21  # logits at a time: small enough for the caches; 2^20 to 2^23 differ by less than the noise at V = 12,102
 
 
-def full_softmax(state_ND: Tensor, items_VD: Tensor, target_N: Tensor, precision: torch.dtype, smoothing: float = 0.0) -> Tensor:
+Soft = tuple[Tensor, Tensor]
+
+
+def full_softmax(state_ND: Tensor, items_VD: Tensor, target_N: Tensor, precision: torch.dtype, smoothing: float = 0.0, soft: Soft | None = None) -> Tensor:
     """Summed cross-entropy of `state @ items.T` against the targets; `PAD` is no possible answer.
 
     Args:
@@ -25,16 +28,18 @@ def full_softmax(state_ND: Tensor, items_VD: Tensor, target_N: Tensor, precision
         target_N: int64[N], codes other than `PAD`.
         precision: Of the logits and of the products that make gradients; sums are in float32.
         smoothing: Share of the target spread evenly over all items but `PAD`.
+        soft: Further targets int64[N, S] and their weights float32[N, S], which are taken from the target's; `PAD` must weigh 0.
     """
     loss: Tensor = _FullSoftmax.apply(  # type: ignore[no-untyped-call]
-        state_ND, items_VD, target_N, precision, smoothing
+        state_ND, items_VD, target_N, precision, smoothing, soft
     )
     return loss
 
 
 class _FullSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, state: Tensor, items: Tensor, target: Tensor, precision: torch.dtype, smoothing: float) -> Tensor:
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        state, items, target, precision, smoothing, soft = arguments
         table, states, answer = items.detach()[1:].to(precision), state.detach().to(precision), target - 1  # without `PAD`
         wanted = state.requires_grad or items.requires_grad
         state_gradient = torch.empty_like(states) if wanted else None
@@ -44,7 +49,7 @@ class _FullSoftmax(torch.autograd.Function):
         for first in range(0, len(states), chunk):
             part = slice(first, first + chunk)
             logits = states[part] @ table.T
-            total += _chunk(logits, answer[part], smoothing)
+            total += _chunk(logits, *_weighed(answer[part], smoothing, None if soft is None else (soft[0][part], soft[1][part])), smoothing)
             if state_gradient is not None and items_gradient is not None:
                 torch.mm(logits, table, out=state_gradient[part])
                 items_gradient[1:] += logits.T @ states[part]
@@ -57,23 +62,32 @@ class _FullSoftmax(torch.autograd.Function):
         state_gradient, items_gradient = ctx.saved_tensors
         state_kind, items_kind = ctx.kinds
         scale = gradients[0]
-        return state_gradient.to(state_kind) * scale, (items_gradient * scale).to(items_kind), None, None, None
+        return state_gradient.to(state_kind) * scale, (items_gradient * scale).to(items_kind), None, None, None, None
 
 
-def _chunk(logits: Tensor, answer: Tensor, smoothing: float) -> Tensor:
+def _weighed(answer_N: Tensor, smoothing: float, soft: Soft | None) -> Soft:
+    """All targets of each position, int64[N, 1 + S] without `PAD`, and their weights."""
+    weight = torch.full((len(answer_N), 1), 1 - smoothing, device=answer_N.device)
+    if soft is None:
+        return answer_N[:, None], weight
+    codes, weights = soft
+    return torch.cat([answer_N[:, None], (codes - 1).clamp_min(0)], 1), torch.cat([weight - weights.sum(1, keepdim=True), weights], 1)
+
+
+def _chunk(logits: Tensor, answers: Tensor, weights: Tensor, smoothing: float) -> Tensor:
     """The summed loss of one chunk; `logits` becomes its gradient in place.
 
     The softmax is one fused pass that works in float32 inside. In bfloat16 the probability of the answer, from which the loss
     is read, is rounded to 8 bits: an unbiased error of .002 a position in the number shown, none that grows in the gradient.
     """
-    rows = torch.arange(len(answer), device=answer.device)
-    at_answer = logits[rows, answer].float() if smoothing else None
-    mean = logits.float().mean(1) if smoothing else None
+    before = (*logits.max(1), logits.float().mean(1)) if smoothing else None
     torch.softmax(logits, 1, out=logits)
-    probability = logits[rows, answer].float()
-    loss = -probability.clamp_min(torch.finfo(torch.float32).tiny).log()
-    if at_answer is not None and mean is not None:
-        loss = loss + smoothing * (at_answer - mean)
+    log_probability = logits.gather(1, answers).float().clamp_min(torch.finfo(torch.float32).tiny).log()
+    loss = -(weights * log_probability).sum()
+    if before is not None:
+        most, best, mean = before  # the best item's probability cannot vanish, so it gives the normaliser safely
+        normaliser = most.float() - logits.gather(1, best[:, None])[:, 0].float().log()
+        loss = loss + smoothing * (normaliser - mean).sum()
         logits -= smoothing / logits.shape[1]
-    logits[rows, answer] -= 1 - smoothing
-    return loss.sum()
+    logits.scatter_add_(1, answers, -weights.to(logits.dtype))
+    return loss

@@ -25,6 +25,7 @@ from tongtu.core import FitOptions, Offsets, Request, RequestBatch, Scores, TopK
 from tongtu.data.dataset import Dataset
 from tongtu.nn.answer import score_requests, with_popularity
 from tongtu.nn.losses import LossConfig, make_loss
+from tongtu.nn.neighbours import NeighbourConfig, Neighbours
 from tongtu.nn.objectives import NextItem
 from tongtu.nn.sequence import BodyConfig, ItemSequenceNet
 from tongtu.ranking import top_k
@@ -41,12 +42,19 @@ class SASRecConfig(BodyConfig):
     Attributes:
         windows: Learn each user's newest `max_length` events ("last") or the whole history in windows ("all").
         loss: Which loss.
+        neighbours: Part of the targets goes to co-occurrence neighbours (our addition; off by default; full softmax only).
         training: How to train.
     """
 
     windows: Literal["last", "all"] = "last"
     loss: LossConfig = Field(default_factory=LossConfig)
+    neighbours: NeighbourConfig = Field(default_factory=NeighbourConfig)
     training: Training = Field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.neighbours.share and self.loss.kind != "softmax":
+            raise ValueError("neighbours.share needs loss.kind = 'softmax'")
 
 
 class SASRec:
@@ -65,7 +73,8 @@ class SASRec:
     def fit(self, data: Dataset, options: FitOptions = FitOptions()) -> Self:  # noqa: B008 (frozen)
         """Learn from every event of `data`; with `options.validate`, the best epoch's weights are kept."""
         config = self.config
-        objective = NextItem(make_loss(config.loss, data.item_counts))
+        neighbours = Neighbours(data, config.neighbours) if config.neighbours.share else None
+        objective = NextItem(make_loss(config.loss, data.item_counts), neighbours)
         sequences = training_sequences(data, config.max_length + 1, config.windows)
         return sequence.learn(self, data, options, lambda: ItemSequenceNet(config, data.items.size), objective, sequences, config.training)
 

@@ -1,0 +1,110 @@
+"""Smoothing of targets towards items that follow the same history elsewhere in the training data.
+
+In a short, sparse log one position shows one next item, though dozens would have done: a plain softmax learns to push those
+down. Here part of the target goes to co-occurrence neighbours of the newest events, which is label smoothing (Szegedy et al.,
+CVPR 2016) with a prior that knows the catalogue, or distillation from an item-to-item model (Hinton et al., 2015; the
+co-occurrence is that of sequential rules, Ludewig & Jannach, UMUAI 2018). The neighbours come from the training events alone.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy import sparse
+from torch import Tensor
+
+from tongtu.config import configuration
+from tongtu.core import PAD
+from tongtu.data.dataset import Dataset
+
+_LEAST_WEIGHT = 0.01
+
+
+@configuration
+class NeighbourConfig:
+    """How much of the target goes to neighbours, and which those are. The defaults were chosen on Beauty's validation items.
+
+    Attributes:
+        share: Of the target, from 0 for none.
+        count: Neighbours kept for each item.
+        sources: Newest events whose neighbours count, each `source_decay` times the one after it.
+        distance_decay: Weight of a pair of events for each step between them.
+        backward: Weight of a pair read backwards in time, against 1 forwards.
+        source_power, neighbour_power: How strongly frequent items are held down, as powers of their counts.
+    """
+
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    count: Annotated[int, Field(ge=1)] = 20
+    sources: Annotated[int, Field(ge=1)] = 4
+    source_decay: Annotated[float, Field(gt=0, le=1)] = 0.6
+    distance_decay: Annotated[float, Field(gt=0, le=1)] = 0.8
+    backward: Annotated[float, Field(ge=0, le=1)] = 0.5
+    source_power: Annotated[float, Field(ge=0, le=1)] = 0.5
+    neighbour_power: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+
+class Neighbours:
+    """The nearest neighbours of each item, and the soft targets made from them.
+
+    Args:
+        data: The training events.
+        config: How.
+    """
+
+    def __init__(self, data: Dataset, config: NeighbourConfig) -> None:
+        self.config = config
+        self.item, self.weight = (torch.from_numpy(x) for x in _table(_cooccurrence(data, config), config.count))
+
+    def soft_targets(self, item_BT: Tensor, wanted_BT: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Item codes int64[N, S] and weights float32[N, S] beside the targets.
+
+        Weights of a position sum to `share`, or to 0 where it has no neighbours. The target itself and the source events get none.
+
+        Args:
+            item_BT: Inputs.
+            wanted_BT: bool, the N positions that have a target.
+            target_N: Their targets.
+        """
+        shifted = [torch.nn.functional.pad(item_BT, (back, 0))[:, : item_BT.shape[1]] for back in range(self.config.sources)]
+        source_NS = torch.stack(shifted, -1)[wanted_BT]
+        decay = self.config.source_decay ** torch.arange(self.config.sources, device=item_BT.device)
+        codes = self.item.to(item_BT.device)[source_NS].flatten(1)
+        weights = (self.weight.to(item_BT.device)[source_NS] * decay[:, None]).flatten(1)
+        for known in (target_N[:, None], *(source_NS[:, i : i + 1] for i in range(self.config.sources))):
+            weights = weights.masked_fill(codes == known, 0)
+        return codes, weights * (self.config.share / weights.sum(1, keepdim=True).clamp_min(1e-9))
+
+
+def _cooccurrence(data: Dataset, config: NeighbourConfig) -> sparse.csr_matrix:
+    """Weights [V, V] of each item (column) behind each item (row), frequent items held down."""
+    size, user, item = data.items.size, data.event_user, data.item.astype(np.int64)
+    total, step, weight = sparse.csr_matrix((size, size), dtype=np.float32), 1, 1.0
+    while weight >= _LEAST_WEIGHT and step < len(item):
+        same = user[step:] == user[:-step]
+        if not same.any():
+            break
+        pairs = sparse.csr_matrix((np.full(int(same.sum()), weight, np.float32), (item[:-step][same], item[step:][same])), (size, size))
+        total = total + pairs + config.backward * pairs.T
+        step, weight = step + 1, weight * config.distance_decay
+    counts = data.item_counts + 1.0
+    rows, columns = (sparse.diags((counts**-power).astype(np.float32)) for power in (config.source_power, config.neighbour_power))
+    scaled = (rows @ total @ columns).tocsr()
+    scaled.setdiag(0)
+    scaled.eliminate_zeros()
+    return scaled
+
+
+def _table(weights: sparse.csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` heaviest columns of each row: codes int64[V, count] and weights float32[V, count], `PAD` and 0 where there are fewer."""
+    row = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+    order = np.lexsort((-weights.data, row))
+    place = np.arange(len(row)) - np.repeat(weights.indptr[:-1], np.diff(weights.indptr))
+    kept = place < count
+    codes = np.full((weights.shape[0], count), PAD, np.int64)
+    values = np.zeros(codes.shape, np.float32)
+    codes[row[kept], place[kept]] = weights.indices[order][kept]
+    values[row[kept], place[kept]] = weights.data[order][kept]
+    return codes, values
