@@ -58,7 +58,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a step ended: the seconds it took, whether it had been done before, and the reason if it failed."""
+    """How a step ended: the seconds it took (or had taken, if it was done before and `kept`), and the reason if it failed."""
 
     task: Task
     seconds: float
@@ -142,7 +142,7 @@ def execute(task: Task, systems: Systems, peak_memory_mb: Callable[[], float] | 
         kept = _search(space, task, systems) if task.step == "search" else _fit(space, task, systems, peak_memory_mb, quiet)
     except TongtuError as error:
         return Outcome(task, time.perf_counter() - started, error=str(error))
-    return Outcome(task, time.perf_counter() - started, kept)
+    return Outcome(task, _seconds_taken(space, task) if kept else time.perf_counter() - started, kept)
 
 
 def _search(space: Workspace, task: Task, systems: Systems) -> bool:
@@ -192,6 +192,7 @@ def _fit(space: Workspace, task: Task, systems: Systems, peak_memory_mb: Callabl
         "format": FORMAT,
         "key": key,
         "fingerprint": space.fingerprint,
+        "seconds": time.perf_counter() - started,
         "config": plain(model.config),
         "figures": _figures(space, task, model, found, fit_seconds) | {"peak_memory_mb": peak_memory_mb() if peak_memory_mb else None},
     }
@@ -201,6 +202,12 @@ def _fit(space: Workspace, task: Task, systems: Systems, peak_memory_mb: Callabl
         write_json(new / "run.json", finite(record))
     shutil.rmtree(checkpoint, ignore_errors=True)
     return False
+
+
+def _seconds_taken(space: Workspace, task: Task) -> float:
+    if task.step == "search":
+        return float(sum(trial["seconds"] for trial in space.trials(task.label)))
+    return float(space.run(task.label, task.seed)["seconds"])
 
 
 def row_settings(space: Workspace, row: Row, seed: int) -> dict[str, Any]:
