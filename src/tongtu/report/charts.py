@@ -140,7 +140,9 @@ def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: st
         best = min(places, key=lambda place: place[1]) if highest else None
         drawn.append(Line("M" + "L".join(f"{x} {y}" for x, y in places), label, f"line{number % 8}", places[-1], best))
     description = "; ".join(f"{label}: {len(points)} points, last {points[-1][1]:.4g}" for label, points in series)
-    return Chart(title, description, x_label, y_label, _ticks(x_axis), _ticks(y_axis), lines=_apart(drawn), right=right)
+    whole = all(x == int(x) for _, points in series for x, _ in points)  # half an epoch is nothing to mark
+    x_ticks = [(place, text) for place, text in _ticks(x_axis) if not whole or "." not in text]
+    return Chart(title, description, x_label, y_label, x_ticks, _ticks(y_axis), lines=_apart(drawn), right=right)
 
 
 def bar(low: float, value: float, high: float, limit: float, width: float = 120.0) -> tuple[float, float, float]:

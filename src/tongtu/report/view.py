@@ -45,6 +45,7 @@ def view(results: Mapping[str, Any]) -> dict[str, Any]:
         "cost_charts": _cost_charts(ranked, metric),
         "slices": _slices(ranked, metric),
         "curve_charts": _curve_charts(ranked),
+        "loss_charts": _loss_charts(ranked),
         "matrix": _matrix(ranked, pairs),
         "examples": _examples(results.get("examples", ()), ranked),
         "facts": _facts(results),
@@ -128,25 +129,32 @@ def _points(ranked: Sequence[Row], metric: str, key: str, unit: str) -> list[cha
 
 
 def _curve_charts(ranked: Sequence[Row]) -> list[charts.Chart]:
-    curves = [(row["label"], row.get("curves") or []) for row in ranked]
-
-    def series(x: str, y: str) -> list[tuple[str, list[tuple[float, float]]]]:
-        found = []
-        for label, steps in curves:
-            clock, points = 0.0, []
-            for step in steps:
-                clock += step.get("seconds", 0.0)
-                if step.get(y) is not None:
-                    points.append((clock if x == "seconds" else step["epoch"], step[y]))
-            found.append((label, points))
-        return found
-
+    """What training did for accuracy, all systems together."""
     made = [
-        charts.lines(series("epoch", METRIC), "Validation NDCG@10 by epoch", "epoch", "NDCG@10"),
-        charts.lines(series("seconds", METRIC), "Validation NDCG@10 by seconds of training", "seconds", "NDCG@10"),
+        charts.lines(_series(ranked, "epoch", METRIC), "Validation NDCG@10 by epoch", "epoch", "NDCG@10"),
+        charts.lines(_series(ranked, "seconds", METRIC), "Validation NDCG@10 by seconds of training", "seconds", "NDCG@10"),
     ]
-    losses = [charts.lines([one], f"Training loss of {one[0]}", "epoch", "loss", highest=False) for one in series("epoch", "loss") if one[1]]
-    return [chart for chart in (*made, *losses) if chart is not None]
+    return [chart for chart in made if chart is not None]
+
+
+def _loss_charts(ranked: Sequence[Row]) -> list[charts.Chart]:
+    """The loss of each system by itself: different losses have nothing to say to each other."""
+    made = [charts.lines([one], f"Training loss of {one[0]}", "epoch", "loss", highest=False) for one in _series(ranked, "epoch", "loss")]
+    return [chart for chart in made if chart is not None]
+
+
+def _series(ranked: Sequence[Row], x: str, y: str) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Points (epoch or seconds since the start, figure) of each system that was trained by epochs."""
+    found = []
+    for row in ranked:
+        clock, points = 0.0, []
+        for step in row.get("curves") or []:
+            clock += step.get("seconds") or 0.0
+            if step.get(y) is not None:
+                points.append((clock if x == "seconds" else float(step["epoch"]), step[y]))
+        if points:
+            found.append((row["label"], points))
+    return found
 
 
 def _slices(ranked: Sequence[Row], metric: str) -> list[dict[str, Any]]:
