@@ -25,7 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from _data import read
 from _record import record
+
+from tongtu.data.dataset import Dataset
 
 PEERS = Path(__file__).parent / "peers"
 SIZE = {"width": 64, "blocks": 1, "heads": 1, "length": 50, "dropout": 0.2}
@@ -125,7 +128,8 @@ class Bench:
 def main() -> None:
     options = parse()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(options, write_log(options.data, Path(folder) / "log.csv"))
+        data = read(options.data)
+        bench = Bench(options, write_log(data, Path(folder) / "log.csv"))
         goal = ["--target", str(options.target), "--limit", str(options.limit)]
         ours_short = [bench.ours(name, sets, threads, ["--epochs", "3"]) for name, sets in OURS.items() for threads in options.threads]
         fastest = min((run for run in ours_short if run.name == "Tongtu"), key=lambda run: run.epoch_seconds)
@@ -137,10 +141,9 @@ def main() -> None:
             peers.append(bench.run(f"RecTools {variant}", options.peer_python, "rectools_sasrec.py", threads, [*VARIANTS[variant], *best, *goal]))
     ratios = compare(ours, peers, options.target)
     print(table(ours, ours_short, peers, ratios, options))
-    name = options.data.name if options.data.is_dir() else options.data.resolve().parent.name
     facts = {
         "claim": (__doc__ or "").splitlines()[0].removeprefix("Claim: "),
-        "data": {"name": name} | {key: ours.start[key] for key in ("users", "items", "train_events", "cases")},
+        "data": {"name": data.name} | {key: ours.start[key] for key in ("users", "items", "train_events", "cases")},
         "target": {"recall@10": options.target, "limit_seconds": options.limit},
         "ratios": ratios,
         "ours": ours.facts(),
@@ -166,17 +169,10 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def write_log(data: Path, path: Path) -> Path:
+def write_log(data: Dataset, path: Path) -> Path:
     """The log as the CSV file that both sides read."""
-    if data.is_dir():
-        from tongtu.data.folder import open_dataset
-
-        found = open_dataset(data)
-        ids = {"user_id": found.users.ids.gather(found.event_user - 1), "item_id": found.items.ids.gather(found.item - 1)}
-        frame = pl.DataFrame(ids).with_columns(position=pl.int_range(pl.len()))
-    else:
-        frame = pl.read_parquet(data) if data.suffix == ".parquet" else pl.read_csv(data)
-    frame.select("user_id", "item_id", "position").write_csv(path)
+    user, item = data.users.ids.gather(data.event_user - 1), data.items.ids.gather(data.item - 1)
+    pl.DataFrame({"user_id": user, "item_id": item, "position": range(data.n_events)}).write_csv(path)
     return path
 
 

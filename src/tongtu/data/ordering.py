@@ -17,7 +17,7 @@ _BLOCK = 1 << 16
 Rows = npt.NDArray[np.int64]
 
 
-def canonical_order(user: Codes, key: Times, users: int) -> tuple[Rows, Offsets]:
+def canonical_order(user: Codes, key: Times, users: int) -> tuple[Rows, Offsets, Times]:
     """Where each event of the canonical order stands in the original rows.
 
     A counting sort by user, then small blocks of whole users whose (user, key, place) are packed into one integer each and
@@ -29,17 +29,19 @@ def canonical_order(user: Codes, key: Times, users: int) -> tuple[Rows, Offsets]
         users: The largest user code.
 
     Returns:
-        int64[n] rows, and int64[users + 1] offsets.
+        int64[n] rows, int64[users + 1] offsets, and the keys in canonical order.
     """
     if not len(user):
-        return np.zeros(0, np.int64), np.zeros(users + 1, np.int64)
+        return np.zeros(0, np.int64), np.zeros(users + 1, np.int64), key
     rows, offset = _grouped(user, users)
-    key = key[rows] - key.min()
+    lowest = key.min()
+    key = key[rows] - lowest
     starts = _block_starts(offset)
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(lambda block: _sort_block(rows, key, offset, *block), pairwise(starts.tolist())):
             pass
-    return rows, offset
+    key += lowest
+    return rows, offset, key
 
 
 def repeated(frame: pl.DataFrame, same_place: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -75,7 +77,7 @@ def _block_starts(offset: Offsets) -> Rows:
 
 
 def _sort_block(rows: Rows, key: Times, offset: Offsets, first: int, last: int) -> None:
-    """Sort the rows of the users `first` to `last` in place."""
+    """Sort the rows and keys of the users `first` to `last` in place."""
     low, high = offset[first], offset[last]
     part = key[low:high]
     owner = np.repeat(np.arange(last - first, dtype=np.int64), np.diff(offset[first : last + 1]))
@@ -86,4 +88,4 @@ def _sort_block(rows: Rows, key: Times, offset: Offsets, first: int, last: int) 
         order = packed & ((1 << place_bits) - 1)
     else:
         order = np.lexsort((part, owner))
-    rows[low:high] = rows[low:high][order]
+    rows[low:high], key[low:high] = rows[low:high][order], part[order]

@@ -28,7 +28,7 @@ class SideTable:
     text: tuple[str, ...] = ()
 
 
-def read_side(table: SideTable, known_as: Sequence[str]) -> tuple[pl.DataFrame, str]:
+def read_side(table: SideTable, known_as: Sequence[str]) -> tuple[pl.DataFrame, dict[str, str]]:
     """The table with its id column first, called "id" and written as text.
 
     Args:
@@ -36,7 +36,7 @@ def read_side(table: SideTable, known_as: Sequence[str]) -> tuple[pl.DataFrame, 
         known_as: Names the id column may have where `table.id` does not say.
 
     Returns:
-        The frame, and the id column's name in the file.
+        The frame, and the columns that are called otherwise in it: the ids are "id", and another column of that name is "id_2".
     """
     file = open_table(table.path)
     name = table.id or next((known for known in known_as if known in file.columns), None)
@@ -49,7 +49,9 @@ def read_side(table: SideTable, known_as: Sequence[str]) -> tuple[pl.DataFrame, 
     rest = frame.drop(name)
     if file.format != "parquet":
         rest = pl.DataFrame([typed(_sequence(column, file)) for column in rest])
-    return _joined(ids, rest), name
+    renamed = {"id": "id_2"} if "id" in rest.columns else {}
+    rest = rest.rename(renamed)
+    return (pl.concat([ids, rest], how="horizontal") if rest.width else ids), renamed | {name: "id"}
 
 
 def match(frame: pl.DataFrame, ids: Vocab) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -69,7 +71,7 @@ def match(frame: pl.DataFrame, ids: Vocab) -> tuple[pl.DataFrame, dict[str, int]
         "id not in the log": first.height - place.height,
         "id of the log without a row": rows.null_count(),
     }
-    return first.drop("id")[rows] if first.width > 1 else pl.DataFrame(), {reason: count for reason, count in counts.items() if count}
+    return first[rows].drop("id") if first.width > 1 else pl.DataFrame(), {reason: count for reason, count in counts.items() if count}
 
 
 def as_id(column: str, dtype: pl.DataType) -> pl.Expr:
@@ -98,9 +100,3 @@ def _sequence(column: pl.Series, file: TableFile) -> pl.Series:
     """RecBole's lists of numbers become lists; its token lists stay text with spaces, because titles are token lists too."""
     return column.str.split(" ").cast(pl.List(pl.Float64)) if file.types.get(column.name) == "float_seq" else column
 
-
-def _joined(ids: pl.DataFrame, rest: pl.DataFrame) -> pl.DataFrame:
-    """Ids beside the other columns; another column called "id" becomes "id_2"."""
-    if "id" in rest.columns:
-        rest = rest.rename({"id": "id_2"})
-    return pl.concat([ids, rest], how="horizontal") if rest.width else ids

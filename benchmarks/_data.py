@@ -1,0 +1,16 @@
+"""The data set of a benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tongtu.data.dataset import Dataset
+from tongtu.data.folder import open_dataset
+from tongtu.data.importer import Columns, import_log
+
+
+def read(path: Path) -> Dataset:
+    """A data set folder, or a file with the columns user_id, item_id and position."""
+    if (path / "dataset.json").exists():
+        return open_dataset(path)
+    return import_log(path, Columns(user="user_id", item="item_id", order="position"), name=path.resolve().parent.name, quiet=True)[0]
