@@ -13,6 +13,7 @@ Mistakes of our own stay `AssertionError`s and show a traceback.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,9 +55,20 @@ def writing(path: Path) -> Iterator[None]:
     """Turn the operating system's write errors below `path` into one line with a remedy."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _NO_ROOM:
+    except TongtuError:
+        raise
+    except Exception as error:
+        number = _system_error(error)
+        if number in _NO_ROOM:
             raise StorageError(f"no room left to write {path}: free some disk space or choose another --out; what was saved before is unchanged") from error
-        if error.errno in _NO_RIGHT:
+        if number in _NO_RIGHT:
             raise StorageError(f"not allowed to write {path}: choose another --out or change its permissions") from error
         raise
+
+
+def _system_error(error: Exception) -> int | None:
+    """The operating system's number of an error; libraries written in Rust (safetensors, polars) give it only in their text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tongtu import open_model
-from tongtu.data.folder import save_dataset
+from tongtu.data.folder import open_dataset, save_dataset
 from tongtu.data.synthetic import attribute_world
 
 Run = Callable[..., Any]
@@ -40,7 +40,7 @@ def test_for_service_nothing_is_held_out(tongtu: Run, shop: Path, tmp_path: Path
     result = tongtu("fit", "popular", "--data", shop, "--out", tmp_path / "model", "--all-events")
     assert result.exit_code == 0 and "validation" not in result.stdout and "evaluate" not in result.stdout
     model: Any = open_model(tmp_path / "model")
-    assert model.provenance["trained_on"]["events"] == 40 * 8
+    assert model.provenance["trained_on"]["events"] == open_dataset(shop).n_events
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,8 @@ def test_a_full_disk_leaves_the_old_model(tongtu: Run, shop: Path, tmp_path: Pat
 
 
 def test_an_interrupted_run_goes_on(tongtu: Run, shop: Path, tmp_path: Path) -> None:
-    arguments = ["fit", "sasrec", "--data", shop, "--set", "width=8", "--set", "training.epochs=6", "--set", "training.checkpoint_seconds=0"]
+    settings = ("width=8", "training.epochs=4", "training.tokens=256", "training.checkpoint_seconds=0")
+    arguments = ["fit", "sasrec", "--data", shop, *(part for one in settings for part in ("--set", one))]
     whole = tongtu(*arguments, "--out", tmp_path / "whole")
     assert whole.exit_code == 0, whole.stderr
     out = tmp_path / "model"
