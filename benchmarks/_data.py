@@ -1,7 +1,9 @@
-"""The data set of a benchmark."""
+"""The data set of a benchmark, and the command that was given."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 from tongtu.data.dataset import Dataset
@@ -14,3 +16,9 @@ def read(path: Path) -> Dataset:
     if (path / "dataset.json").exists():
         return open_dataset(path)
     return import_log(path, Columns(user="user_id", item="item_id", order="position"), name=path.resolve().parent.name, quiet=True)[0]
+
+
+def command() -> str:
+    """The command that repeats this run, with no more of a path than says what it is."""
+    parts = (str(Path(*Path(part).parts[-3:])) if "/" in part else part for part in sys.argv[1:])
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *parts])

@@ -2,7 +2,7 @@
 
     python benchmarks/profile_sasrec.py LOG [--threads 2] [--set key=value ...]
 
-One epoch of the real training loop warms up and is timed alone, the next runs under torch's profiler, which makes it slower.
+One epoch of the real training loop warms up, one is timed, and one runs under torch's profiler, which makes it slower.
 Each moment of it belongs to the innermost part that is at work; the backward pass of an operator belongs to the part that ran it
 forward. The gradient of the full softmax is worked out in the forward pass (see `tongtu.nn.softmax`), so it counts there.
 """
@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from _data import read
-from _record import record
+from _data import command, read
+from _record import environment, write
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -77,9 +77,11 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of SASRec")
     parser.add_argument("--record", default="profile_sasrec", help="name of the result file")
     options = parser.parse_args()
+    machine = environment()  # now, before the load is our own
     torch.set_num_threads(options.threads)
     settings = merge(SIZE, parse_settings(options.set))
     epoch = labelled_epoch(options.data, settings)
+    epoch()
     started = time.perf_counter()
     epoch()
     seconds = time.perf_counter() - started
@@ -87,8 +89,17 @@ def main() -> None:
         epoch()
     parts, operators = shares(profiler.events())
     print(table("part", parts), table("operator", dict(list(operators.items())[:20])), f"an epoch without the profiler: {seconds:.2f} s", sep="\n\n")
-    claim = "Where the time of one epoch of our SASRec goes, as shares of the profiled epoch"
-    record(options.record, {"claim": claim, "threads": options.threads, "settings": settings, "epoch_seconds": seconds, "parts": parts, "operators": operators})
+    result = {
+        "command": command(),
+        "environment": machine,
+        "claim": "Where the time of one epoch of our SASRec goes: shares of the profiled epoch; the seconds are of one without the profiler",
+        "threads": options.threads,
+        "settings": settings,
+        "epoch_seconds": seconds,
+        "parts": parts,
+        "operators": operators,
+    }
+    print(f"\nwritten to {write(options.record, result)}")
 
 
 def labelled_epoch(data: Path, settings: dict[str, Any]) -> Callable[[], object]:
@@ -116,7 +127,8 @@ def shares(events: list[FunctionEvent]) -> tuple[dict[str, float], dict[str, flo
     operators: dict[str, float] = defaultdict(float)
     for event in events:
         parts[_part(event, makers)] += event.self_cpu_time_total
-        operators[event.name.removeprefix(PART).removeprefix(BACKWARD)] += event.self_cpu_time_total
+        name = f"Python: {event.name.removeprefix(PART)}" if event.name.startswith(PART) else event.name.removeprefix(BACKWARD)
+        operators[name] += event.self_cpu_time_total
     total = sum(parts.values())
     return tuple({name: value / total for name, value in sorted(group.items(), key=lambda x: -x[1])} for group in (parts, operators))  # type: ignore[return-value]
 

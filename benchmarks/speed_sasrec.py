@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from _data import read
-from _record import record
+from _data import command, read
+from _record import environment, write
 
 from tongtu.data.dataset import Dataset
 
@@ -127,6 +127,7 @@ class Bench:
 
 def main() -> None:
     options = parse()
+    machine = environment()  # now, before the load is our own
     with tempfile.TemporaryDirectory() as folder:
         data = read(options.data)
         bench = Bench(options, write_log(data, Path(folder) / "log.csv"))
@@ -141,7 +142,9 @@ def main() -> None:
             peers.append(bench.run(f"RecTools {variant}", options.peer_python, "rectools_sasrec.py", threads, [*VARIANTS[variant], *best, *goal]))
     ratios = compare(ours, peers, options.target)
     print(table(ours, ours_short, peers, ratios, options))
-    facts = {
+    result = {
+        "command": command(),
+        "environment": machine,
         "claim": (__doc__ or "").splitlines()[0].removeprefix("Claim: "),
         "data": {"name": data.name} | {key: ours.start[key] for key in ("users", "items", "train_events", "cases")},
         "target": {"recall@10": options.target, "limit_seconds": options.limit},
@@ -151,7 +154,7 @@ def main() -> None:
         "peer_trials": [run.facts() for run in trials],
         "peers": [run.facts() for run in peers],
     }
-    record(options.record, facts)
+    print(f"written to {write(options.record, result)}")
 
 
 def parse() -> argparse.Namespace:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+import torch._dynamo  # the first optimiser of a process loads it, seconds long; RecTools' imports have it already
 from protocol import CUTOFF, Course, Log, arguments, emit, read_log
 
 from tongtu.config import merge, parse_settings
