@@ -10,7 +10,7 @@ from collections import defaultdict
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-_SHOWN = ("tongtu", "torch", "accelerate", "transformers", "numpy", "polars")
+_SHOWN = ("tongtu", "torch", "accelerate", "numpy", "polars")
 
 
 def doctor() -> None:
