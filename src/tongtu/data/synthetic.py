@@ -32,15 +32,32 @@ GROUP_WORDS = (
 )
 """The words of each group's item texts; group g has those at g - 1."""
 
-HOUR, DAY, MONTH = 3_600, 86_400, 30 * 86_400
-_GAPS = np.array([HOUR, DAY, MONTH])
+HOUR, DAY = 3_600, 86_400
+_GAPS = np.array([HOUR, DAY])
 _CUTOFF = 10
 _SHORTEST = 4
 
 Chances = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-Rule = Callable[[Indices, Indices, bool], Chances]
-"""(index of each user's last item, -1 for none; index of the gap since then; whether this is the last event) -> weights [users, items]."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What has happened before one step.
+
+    Attributes:
+        items: int64[users, step], item indices from 0, oldest first.
+        elapsed: int64[users, step], seconds from each of them to the step.
+        final: Whether the step is the last one.
+    """
+
+    items: Indices
+    elapsed: Indices
+    final: bool
+
+
+Rule = Callable[[Past], Chances]
+"""What is known of the past -> weights float64[users, items] of what happens next; not called before the first event."""
 
 
 @dataclass(frozen=True)
@@ -63,106 +80,107 @@ class World:
 def markov_world(users: int = 400, items: int = 100, length: int = 14, noise: float = 0.2, seed: int = 0) -> World:
     """The last item decides: each item has one successor, followed unless noise draws by popularity."""
     rng = np.random.default_rng(seed)
-    follows = np.eye(items)[_successors(rng, items)]
-    popular = _popularity(rng, items)
+    follows, popular = _followers(rng, items, 1), _popularity(rng, items)
 
-    def rule(last: Indices, gap: Indices, final: bool) -> Chances:
-        return np.where(last[:, None] < 0, popular, (1 - noise) * follows[last] + noise * popular)
+    def rule(past: Past) -> Chances:
+        return (1 - noise) * follows[past.items[:, -1]] + noise * popular
 
-    return _draw("markov-world", rule, rng, _groups(items), (users, items, length))
+    return _draw("markov-world", rule, rng, (users, items, length), popular)
 
 
-def taste_world(users: int = 400, items: int = 100, length: int = 14, noise: float = 0.1, seed: int = 0) -> World:
+def taste_world(users: int = 600, items: int = 150, length: int = 10, noise: float = 0.05, seed: int = 0) -> World:
     """The user's taste decides: nearly all events are in one group of items, in no order; within it, popularity."""
     rng = np.random.default_rng(seed)
-    group = _groups(items)
-    return _draw("taste-world", _taste(rng, group, _tastes(rng, users), noise), rng, group, (users, items, length))
+    chance = _taste(rng, _groups(items), _tastes(rng, users), noise)
+    return _draw("taste-world", lambda past: chance, rng, (users, items, length), chance)
 
 
-def attribute_world(users: int = 400, items: int = 100, length: int = 14, noise: float = 0.1, seed: int = 0) -> World:
+def attribute_world(users: int = 600, items: int = 150, length: int = 10, noise: float = 0.05, seed: int = 0) -> World:
     """As `taste_world`, and the user attribute "club" names the taste, so that a user without history can be answered."""
     rng = np.random.default_rng(seed)
     group, taste = _groups(items), _tastes(rng, users)
     attributes = pl.DataFrame({"club": [GROUP_WORDS[t - 1][0] for t in taste]})
-    return _draw("attribute-world", _taste(rng, group, taste, noise), rng, group, (users, items, length), attributes=attributes)
+    chance = _taste(rng, group, taste, noise)
+    return _draw("attribute-world", lambda past: chance, rng, (users, items, length), chance, attributes=attributes)
 
 
-def time_world(users: int = 400, items: int = 60, length: int = 14, noise: float = 0.1, seed: int = 0) -> World:
-    """The elapsed time decides: each item has one successor after an hour, another after a day, a third after a month."""
+def time_world(users: int = 800, items: int = 80, length: int = 14, noise: float = 0.05, seed: int = 0) -> World:
+    """The elapsed time decides: events come in sessions, and one of three followers of the last session's last item comes next.
+
+    Between two events lies an hour or a day, evenly at random; what was met less than half a day ago has no influence.
+    Without times nobody can tell which event decides: the last with chance 1/2, the one before with 1/4, and so on.
+    """
     rng = np.random.default_rng(seed)
-    follows: Chances = np.stack([np.eye(items)[_successors(rng, items)] for _ in _GAPS])
-    popular = _popularity(rng, items)
+    follows, popular = _followers(rng, items, 3), _popularity(rng, items)
 
-    def rule(last: Indices, gap: Indices, final: bool) -> Chances:
-        return np.where(last[:, None] < 0, popular, (1 - noise) * follows[gap, last] + noise * popular)
+    def rule(past: Past) -> Chances:
+        old = past.elapsed > DAY / 2
+        decides = past.items.shape[1] - 1 - old[:, ::-1].argmax(axis=1)
+        known = old.any(axis=1, keepdims=True)
+        return (1 - noise) * np.where(known, follows[past.items[np.arange(len(old)), decides]], popular) + noise * popular
 
-    def blind(last: Indices, gap: Indices, final: bool) -> Chances:
-        average: Chances = follows.mean(axis=0)
-        return (1 - noise) * average[last] + noise * popular
+    def blind(past: Past) -> Chances:
+        weight = 0.5 ** np.arange(past.items.shape[1], 0, -1)
+        likely: Chances = np.einsum("t,uti->ui", weight, follows[past.items])
+        return (1 - noise) * likely + noise * popular
 
-    return _draw("time-world", rule, rng, _groups(items), (users, items, length), blind=blind)
+    return _draw("time-world", rule, rng, (users, items, length), popular, blind=blind)
 
 
 def text_world(users: int = 400, items: int = 200, length: int = 10, noise: float = 0.05, seed: int = 0) -> World:
     """The item text decides: tastes as in `taste_world`, but every user's last event is one of the new items, which nobody met before."""
     rng = np.random.default_rng(seed)
     group = _groups(items)
-    new = rng.random(items) < 0.25
-    taste = _taste(rng, group, _tastes(rng, users), noise)
-
-    def rule(last: Indices, gap: Indices, final: bool) -> Chances:
-        return taste(last, gap, final) * (new if final else ~new)
-
-    return _draw("text-world", rule, rng, group, (users, items, length))
+    new = np.arange(items) >= items * 3 // 4
+    chance = _taste(rng, group, _tastes(rng, users), noise)
+    return _draw("text-world", lambda past: chance * (new if past.final else ~new), rng, (users, items, length), chance * ~new)
 
 
-def _taste(rng: np.random.Generator, group: Codes, taste: Codes, noise: float) -> Rule:
+def _taste(rng: np.random.Generator, group: Codes, taste: Codes, noise: float) -> Chances:
+    """Chances [users, items]: popularity within the user's group, but for the noise."""
     popular = _popularity(rng, len(group))
     inside = (taste[:, None] == group) * popular
-    chance = (1 - noise) * inside / inside.sum(axis=1, keepdims=True) + noise * popular
-    return lambda last, gap, final: chance
+    chance: Chances = (1 - noise) * inside / inside.sum(axis=1, keepdims=True) + noise * popular
+    return chance
 
 
 def _draw(
     name: str,
     rule: Rule,
     rng: np.random.Generator,
-    group: Codes,
     size: tuple[int, int, int],
+    first: Chances,
+    *,
     blind: Rule | None = None,
     attributes: pl.DataFrame | None = None,
 ) -> World:
-    """Play the rule for users x length steps, then let each user keep the last few of their events."""
+    """Draw the first event of each of `users` users, play the rule up to `length` events, and let each keep the last few."""
     users, items, length = size
+    group = _groups(items)
     everybody = np.arange(users)
-    gap = rng.integers(0, len(_GAPS), (users, length))
     free = np.ones((users, items), np.bool_)
-    last = np.full(users, -1)
     events = np.zeros((users, length), np.int64)
+    time = 1_600_000_000 + rng.integers(0, 30 * DAY, users)[:, None] + np.cumsum(rng.choice(_GAPS, (users, length)), axis=1)
     for step in range(length):
-        final = step == length - 1
-        known = last
-        chance = rule(known, gap[:, step], final) * free
-        if final:
-            guess = chance if blind is None else blind(known, gap[:, step], final) * free
+        past = Past(events[:, :step], time[:, step, None] - time[:, :step], final=step == length - 1)
+        chance = (rule(past) if step else first) * free
         bound = np.cumsum(chance, axis=1)
-        last = (bound < (rng.random(users) * bound[:, -1])[:, None]).sum(axis=1)
-        free[everybody, last] = False
-        events[:, step] = last
+        events[:, step] = (bound < (rng.random(users) * bound[:, -1])[:, None]).sum(axis=1)
+        if not past.final:
+            free[everybody, events[:, step]] = False
     kept = np.arange(length) >= length - rng.integers(_SHORTEST, length + 1, users)[:, None]
-    times = 1_600_000_000 + rng.integers(0, MONTH, users)[:, None] + np.cumsum(_GAPS[gap], axis=1)
     data = Dataset(
         name=name,
         users=Vocab([f"user-{u}" for u in range(1, users + 1)]),
         items=Vocab([f"item-{i}" for i in range(1, items + 1)]),
         item=(events[kept] + 1).astype(np.int32),
         offset=np.concatenate([np.zeros(1, np.int64), np.cumsum(kept.sum(axis=1))]),
-        time=times[kept],
+        time=time[kept],
         item_text=pl.Series("text", [f"{' '.join(GROUP_WORDS[g - 1])} number {i}" for i, g in enumerate(group, start=1)]),
         user_attributes=pl.DataFrame() if attributes is None else attributes,
     )
     best = _ndcg(chance, events[:, -1])
-    return World(data, np.concatenate([np.zeros(1, np.int32), group]), best, None if blind is None else _ndcg(guess, events[:, -1]))
+    return World(data, np.concatenate([np.zeros(1, np.int32), group]), best, None if blind is None else _ndcg(blind(past) * free, events[:, -1]))
 
 
 def _ndcg(chance: Chances, target: Indices) -> float:
@@ -178,11 +196,12 @@ def _popularity(rng: np.random.Generator, items: int) -> Chances:
     return share
 
 
-def _successors(rng: np.random.Generator, items: int) -> Indices:
-    """The successor of each item on one closed chain through all items."""
+def _followers(rng: np.random.Generator, items: int, each: int) -> Chances:
+    """Chances [items, items]: every item has `each` equally likely followers, far apart on a closed chain through all items."""
     chain = rng.permutation(items)
-    follows = np.zeros(items, np.int64)
-    follows[chain] = np.roll(chain, -1)
+    follows = np.zeros((items, items))
+    for ahead in range(each):
+        follows[chain, np.roll(chain, -1 - 7 * ahead)] = 1 / each
     return follows
 
 
