@@ -30,9 +30,8 @@ def full_softmax(state_ND: Tensor, items_VD: Tensor, target_N: Tensor, precision
         smoothing: Share of the target spread evenly over all items but `PAD`.
         soft: Further targets int64[N, S] and their weights float32[N, S], which are taken from the target's; `PAD` must weigh 0.
     """
-    loss: Tensor = _FullSoftmax.apply(  # type: ignore[no-untyped-call]
-        state_ND, items_VD, target_N, precision, smoothing, soft
-    )
+    with torch.autocast(state_ND.device.type, enabled=False):  # precision is chosen here, not by the caller's automatic one
+        loss: Tensor = _FullSoftmax.apply(state_ND, items_VD, target_N, precision, smoothing, soft)  # type: ignore[no-untyped-call]
     return loss
 
 
