@@ -135,8 +135,7 @@ def open_model(path: Path | str) -> Recommender:
     path = Path(path)
     name = _record(path)["class"]
     module, _, attribute = name.partition(":")
-    registered = {point.value for point in entry_points(group="tongtu.systems")}
-    if not module.startswith(_OURS) and name not in registered:
+    if not is_registered(name):
         raise ModelError(f"{path} names the class {name}, which no installed package registers: install the package it comes from")
     try:
         kind = getattr(importlib.import_module(module), attribute)
@@ -145,6 +144,11 @@ def open_model(path: Path | str) -> Recommender:
     if not _is_recommender(kind, name):
         raise ModelError(f"{path} names {name}, which is not a recommender: do not trust this folder")
     return cast(type[Recommender], kind).from_pretrained(path)
+
+
+def is_registered(name: str) -> bool:
+    """Whether folders that name the class "module:Class" are opened by `open_model`."""
+    return name.startswith(_OURS) or name in {point.value for point in entry_points(group="tongtu.systems")}
 
 
 def _is_recommender(kind: object, name: str) -> bool:
