@@ -28,6 +28,9 @@ def networks() -> list[tuple[str, torch.nn.Module]]:
     made: list[tuple[str, torch.nn.Module]] = []
     for block in BLOCKS:
         made.append((block, ItemSequenceNet(BodyConfig(max_length=12, width=8, heads=2, block=block, dropout=0.0), ITEMS)))
+    for name, causal in (("relative", True), ("relative both ways", False)):
+        body = BodyConfig(max_length=12, width=8, heads=2, positions="relative", dropout=0.0)
+        made.append((name, ItemSequenceNet(body, ITEMS, causal=causal)))
     made.append(("both ways", ItemSequenceNet(BodyConfig(max_length=12, width=8, block="bert", dropout=0.0), ITEMS, causal=False, extra=1, head=True)))
     made.append(("hstu", HSTUNet(HSTUBodyConfig(max_length=12, width=8, heads=2, dropout=0.0), ITEMS)))
     for _, net in made:
@@ -66,7 +69,7 @@ def test_states_depend_on_order(net: Any) -> None:
 
 def test_causal_networks_do_not_look_ahead() -> None:
     for name, net in NETWORKS:
-        if name == "both ways":
+        if name.endswith("both ways"):
             continue
         batch = histories(8)
         changed = batch.item.clone()

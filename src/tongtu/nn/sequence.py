@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -49,6 +49,8 @@ class BodyConfig:
         inner: Width of the feed-forward part, as a multiple of `width`.
         dropout: Of embeddings and block outputs.
         block: "sasrec" as in the paper, "prenorm", "ligr" (gated, eSASRec) or "bert" (post-norm).
+        positions: "absolute" adds a vector for each age to the input; "relative" adds a number for each distance to the
+            attention of each head, as T5 does (Raffel et al., JMLR 2020, section 2.1).
     """
 
     max_length: Annotated[int, Field(ge=1, le=10_000)] = 50
@@ -58,6 +60,7 @@ class BodyConfig:
     inner: Annotated[float, Field(gt=0)] = 4
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     block: BlockKind = "prenorm"
+    positions: Literal["absolute", "relative"] = "absolute"
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -83,7 +86,9 @@ class ItemSequenceNet(nn.Module):
         self.size, self.causal = size, causal
         self.scale = D**0.5 if config.block == "sasrec" else 1.0
         self.item = nn.Embedding(size + extra, D, padding_idx=PAD)
-        self.position = nn.Embedding(config.max_length + 1, D)
+        absolute = config.positions == "absolute"
+        self.position = nn.Embedding(config.max_length + 1, D) if absolute else None
+        self.distance = None if absolute else nn.Parameter(torch.zeros(config.blocks, config.heads, 2 * config.max_length + 1))
         self.drop = nn.Dropout(config.dropout)
         self.norm_input = nn.LayerNorm(D) if config.block == "bert" else nn.Identity()
         inner = round(D * config.inner)
@@ -92,23 +97,33 @@ class ItemSequenceNet(nn.Module):
         self.head = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.LayerNorm(D)) if head else None
         self.bias = nn.Parameter(torch.zeros(size)) if head else None
         for table in (self.item, self.position):
-            nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
+            if table is not None:
+                nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
         with torch.no_grad():
             self.item.weight[PAD] = 0
 
     def embed(self, batch: Batch) -> Tensor:
         """Inputs [B, T, D] of the first block."""
-        x = self.item(batch.item) * self.scale + self.position(batch.age)
+        x = self.item(batch.item) * self.scale
+        if self.position is not None:
+            x = x + self.position(batch.age)
         out: Tensor = self.drop(self.norm_input(x))
         return out
 
     def encode(self, x_BTD: Tensor, batch: Batch) -> Tensor:
         """States [B, T, D] after all blocks."""
-        mask = None if self.causal else batch.valid[:, None, None, :]
-        for block in self.blocks:
-            x_BTD = block(x_BTD, mask)
+        seen = None if self.causal else batch.valid[:, None, None, :]
+        for number, block in enumerate(self.blocks):
+            x_BTD = block(x_BTD, seen if self.distance is None else self._bias(self.distance[number], seen, x_BTD.shape[1]))
         out: Tensor = self.norm_output(x_BTD)
         return out
+
+    def _bias(self, distance_HL: Tensor, seen: Tensor | None, T: int) -> Tensor:
+        """What attention adds to its logits, [1 or B, H, T, T]: a number for each distance, -inf where nothing may be seen."""
+        places = torch.arange(T, device=distance_HL.device)
+        apart = places[:, None] - places
+        bias = distance_HL[:, (apart + distance_HL.shape[1] // 2).clamp(0, distance_HL.shape[1] - 1)]
+        return bias[None].masked_fill(apart < 0 if seen is None else ~seen, -torch.inf)
 
     def hidden(self, batch: Batch) -> Tensor:
         """See `SequenceModel`; with a head, states carry a constant 1 that meets the item bias."""

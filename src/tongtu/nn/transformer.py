@@ -16,7 +16,7 @@ BlockKind = Literal["sasrec", "prenorm", "ligr", "bert"]
 
 
 class Attention(nn.Module):
-    """Multi-head attention. `mask` is bool[B, 1, 1, T], true where a key may be seen; None with `causal` for left-to-right."""
+    """Multi-head attention. `mask` is None for left to right, else bool (true where a key may be seen) or float (added to the logits)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
