@@ -168,7 +168,7 @@ BROKEN: list[tuple[type[Recommender], str]] = [
     (ShortAnswer, "arrays of shape"),
     (OtherScores, "the scores that `score` gives"),
     (Silent, "must get an answer"),
-    (IgnoresCandidates, "only candidates"),
+    (IgnoresCandidates, "all and nothing else must be listed"),
     (IgnoresHistory, "no item of the history"),
     (AlwaysExcludes, "exclude_seen=False"),
     (LooksAtNeighbours, "alone and in a batch"),
