@@ -20,6 +20,8 @@ from tongtu.errors import ConfigError
 
 T = TypeVar("T")
 
+_NAMED = 12  # words that an error lists
+
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def configuration(cls: type[T]) -> type[T]:
@@ -100,10 +102,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """", did you mean 'x'?" for the closest known word, or the list of what is known."""
+    """"did you mean 'x'?" for the closest known word, or the beginning of the list of what is known."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:_NAMED])}{more}"
 
 
 def _value(text: str) -> Any:

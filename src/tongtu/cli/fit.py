@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +41,7 @@ def fit(
     from tongtu.systems import make
 
     refuse_foreign(out)
+    _try_to_write(out)
     model: Any = make(system, parse_settings(settings or []))
     rule = protocol_from(protocol)
     log = load(data)
@@ -56,6 +58,15 @@ def fit(
     shutil.rmtree(kept, ignore_errors=True)
     _report(model.provenance, figures, out)
     _next_step(split, out, data, None if all_events else protocol)
+
+
+def _try_to_write(out: Path) -> None:
+    """Better now than after hours of training."""
+    from tongtu.errors import writing
+
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
 
 
 def _report(provenance: Mapping[str, Any], figures: Mapping[str, float], out: Path) -> None:
