@@ -130,17 +130,27 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_folder(tmp_path: Path) -> 
 FILLER = """
     import resource, signal, sys
     from pathlib import Path
+    import numpy as np
+    import polars as pl
+    from safetensors.numpy import save_file
     from tongtu.errors import StorageError
     from tongtu.files import new_folder, new_file
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    for writing in (new_folder, new_file):
-        try:
-            with writing(Path(sys.argv[1]) / writing.__name__) as place:
-                file = place / "weights" if writing is new_folder else place
-                file.write_bytes(bytes(200_000))
-        except StorageError as error:
-            print(error)
+    numbers = np.random.default_rng(0).random(50_000)
+    ways = {
+        "bytes": lambda file: file.write_bytes(bytes(200_000)),
+        "safetensors": lambda file: save_file({"a": numbers}, file),
+        "parquet": lambda file: pl.DataFrame({"a": numbers}).write_parquet(file),
+        "numpy": lambda file: np.save(file.open("wb"), numbers),
+    }
+    for way, write in ways.items():
+        for writing in (new_folder, new_file):
+            try:
+                with writing(Path(sys.argv[1]) / writing.__name__) as place:
+                    write(place / "weights" if writing is new_folder else place)
+            except StorageError as error:
+                print(way, error)
 """
 
 
@@ -150,7 +160,8 @@ def test_a_full_disk_is_told_in_one_line_and_harms_nothing(tmp_path: Path) -> No
     (tmp_path / "new_file").write_text("good")
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(FILLER), str(tmp_path)], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    assert len(lines) == 2 and all("no room left" in line and "unchanged" in line for line in lines), done
+    assert [line.split()[0] for line in lines] == [way for way in ("bytes", "safetensors", "parquet", "numpy") for _ in range(2)], done
+    assert all("no room left" in line and "unchanged" in line for line in lines), done
     assert (tmp_path / "new_file").read_text() == (tmp_path / "new_folder" / "weights").read_text() == "good"
     check_manifest(tmp_path / "new_folder", DataError, "restore it")
     assert names(tmp_path) == {"new_folder", "new_file"}

@@ -71,4 +71,7 @@ def _system_error(error: Exception) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found else None
+    if found is not None:
+        return int(found[1])
+    # NumPy tells a write cut short by a full disk only like this.
+    return errno.ENOSPC if isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error)) else None
