@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from tongtu.cli import compare, demo, doctor, evaluate, fit, recommend, systems
+from tongtu.cli import compare, data, demo, doctor, evaluate, fit, recommend, systems
 from tongtu.errors import TongtuError
 
 
@@ -62,6 +62,7 @@ def _options(
 
 
 app.command("demo", epilog="Example: tongtu demo --out demo")(demo.demo)
+app.add_typer(data.app, name="data")
 app.command("systems", epilog="Example: tongtu systems")(systems.systems)
 app.command("fit", epilog="Example: tongtu fit sasrec --data ml-100k --out model --set training.epochs=20")(fit.fit)
 app.command("evaluate", epilog="Example: tongtu evaluate model --data ml-100k --json figures.json")(evaluate.evaluate)

@@ -40,6 +40,7 @@ class ImportReport:
         read, kept: Rows.
         dropped: Rows left out, by the first reason that applies.
         time_unit: What the numbers of the time column were taken for.
+        in_order: The share of neighbouring events of a user that stood in the file in the same order; 1 for a file in time order.
         items, users: Rows of the side tables that were of no use, and ids without a row, by reason.
         notes: What else a person should know.
     """
@@ -48,6 +49,7 @@ class ImportReport:
     kept: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     time_unit: str | None = None
+    in_order: float | None = None
     items: dict[str, int] = field(default_factory=dict)
     users: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -148,6 +150,7 @@ def _arrange(log: Log, judged: _Judged, report: ImportReport) -> dict[str, Any]:
         rows, item, owner, key = rows[~again], item[~again], owner[~again], key[~again]
         offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(owner, minlength=len(user_ids)))])
     report.kept = len(rows)
+    report.in_order = _in_order(rows, owner)
     time = None if judged.time is None or judged.timed is None else key
     if time is not None and by_order:
         time = _filled(judged.time[rows], judged.timed[rows], owner, report)  # type: ignore[index]
@@ -169,6 +172,11 @@ def _duplicates(log: Log, rows: npt.NDArray[np.int64], owner: Codes, key: Times,
         return same
     frame = pl.DataFrame({"item code": item} | ({} if time is None else {"time": time[rows]}))
     return repeated(pl.concat([frame, log.fields[rows]], how="horizontal") if log.fields.width else frame, same)
+
+
+def _in_order(rows: npt.NDArray[np.int64], owner: Codes) -> float | None:
+    neighbours = owner[1:] == owner[:-1]
+    return round(float((rows[1:] > rows[:-1])[neighbours].mean()), 4) if neighbours.any() else None
 
 
 def _times(log: Log, report: ImportReport) -> tuple[Times | None, Mask | None]:

@@ -73,7 +73,7 @@ def load(name_or_path: str | Path, quiet: bool = False) -> Dataset:
         return open_dataset(path)
     if str(name_or_path) not in public_sets():
         message = nearest(str(name_or_path), public_sets())
-        raise DataError(f"{name_or_path!r} is neither a data set folder nor a public data set, {message} (`tongtu data list` shows them all)")
+        raise DataError(f"{str(name_or_path)!r} is neither a data set folder nor a public data set, {message} (`tongtu data list` shows them all)")
     return fetch(str(name_or_path), quiet=quiet)[0]
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tongtu.core import Times
+from tongtu.errors import DataError
 
 _UNITS = ((10**17, "nanoseconds", 10**9), (10**14, "microseconds", 10**6), (10**11, "milliseconds", 10**3), (0, "seconds", 1))
 _LATEST = 10**11
@@ -63,3 +64,18 @@ def seconds(values: Times, known: npt.NDArray[np.bool_]) -> tuple[Times, npt.NDA
     _, unit, divisor = next(row for row in _UNITS if abs(middle) >= row[0])
     result = values if divisor == 1 else values // divisor
     return result, known & (result >= 0) & (result < _LATEST), unit
+
+
+def parse_moment(text: str) -> int:
+    """Seconds since 1970 of one moment as a person writes it.
+
+    Raises:
+        DataError: If it is neither a number nor ISO 8601.
+    """
+    column = pl.Series("moment", [text])
+    kind = number_kind(column) or pl.String
+    frame = pl.select(column.cast(kind))
+    value = frame.select(moment("moment", frame.schema["moment"])).to_series()
+    if value.null_count():
+        raise DataError(f"{text!r} is no moment: write seconds since 1970, or ISO 8601 as in 2023-01-31 or 2023-01-31T12:00:00Z")
+    return int(seconds(value.to_numpy(), np.ones(1, np.bool_))[0][0])
