@@ -132,29 +132,30 @@ def main() -> None:
         data = read(options.data)
         bench = Bench(options, write_log(data, Path(folder) / "log.csv"))
         goal = ["--target", str(options.target), "--limit", str(options.limit)]
-        ours_short = [bench.ours(name, sets, threads, ["--epochs", "3"]) for name, sets in OURS.items() for threads in options.threads]
-        fastest = min((run for run in ours_short if run.name == "Tongtu"), key=lambda run: run.epoch_seconds)
+        short = [bench.ours(name, sets, threads, ["--epochs", "3"]) for name, sets in OURS.items() for threads in options.threads]
+        fastest = min((run for run in short if run.name == "Tongtu"), key=lambda run: run.epoch_seconds)
         ours = bench.ours("", [], fastest.threads, goal)
-        trials, peers = [], []
+        trials: list[Run] = []
+        peers: list[Run] = []
         for variant in options.variants:
             tried, threads, best = choose(bench, variant)
             trials += tried
             peers.append(bench.run(f"RecTools {variant}", options.peer_python, "rectools_sasrec.py", threads, [*VARIANTS[variant], *best, *goal]))
-    ratios = compare(ours, peers, options.target)
-    print(table(ours, ours_short, peers, ratios, options))
-    result = {
-        "command": command(),
-        "environment": machine,
-        "claim": (__doc__ or "").splitlines()[0].removeprefix("Claim: "),
-        "data": {"name": data.name} | {key: ours.start[key] for key in ("users", "items", "train_events", "cases")},
-        "target": {"recall@10": options.target, "limit_seconds": options.limit},
-        "ratios": ratios,
-        "ours": ours.facts(),
-        "ours_short": [run.facts() for run in ours_short],
-        "peer_trials": [run.facts() for run in trials],
-        "peers": [run.facts() for run in peers],
-    }
-    print(f"written to {write(options.record, result)}")
+            ratios = compare(ours, peers, options.target)
+            result = {
+                "command": command(),
+                "environment": machine,
+                "claim": (__doc__ or "").splitlines()[0].removeprefix("Claim: "),
+                "data": {"name": data.name} | {key: ours.start[key] for key in ("users", "items", "train_events", "cases")},
+                "target": {"recall@10": options.target, "limit_seconds": options.limit},
+                "ratios": ratios,
+                "ours": ours.facts(),
+                "ours_short": [run.facts() for run in short],
+                "peer_trials": [run.facts() for run in trials],
+                "peers": [run.facts() for run in peers],
+            }
+            written = write(options.record, result)  # after each variant: an hour's work should not wait for the next one
+            print(f"{table(ours, short, peers, ratios, options)}\nwritten to {written}", flush=True)
 
 
 def parse() -> argparse.Namespace:
