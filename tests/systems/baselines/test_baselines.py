@@ -59,7 +59,7 @@ def test_ease_is_the_ridge_regression_with_zero_diagonal(precision: str) -> None
         other = np.arange(25) != item
         x = met[:, other]
         expected[other, item] = np.linalg.solve(x.T @ x + l2 * np.eye(24), x.T @ met[:, item])
-    system = make("ease", {"l2": l2, "precision": precision}).fit(DATA, QUIET)
+    system = make("ease", {"l2": l2, "precision": precision, "decay": 1}).fit(DATA, QUIET)
     assert isinstance(system, EASE)
     np.testing.assert_allclose(system.score(ASKED, ALL)[:, 1:], dense(DATA)[:19, 1:] @ expected, atol=2e-5)
 
@@ -93,7 +93,7 @@ def test_itemknn_is_the_formula(similarity: str) -> None:
     norm = {"cosine": np.sqrt(mine * theirs), "jaccard": mine + theirs - both, "conditional": mine * theirs**0.3}[similarity]
     likeness = both / (norm + 2)
     np.fill_diagonal(likeness, 0)
-    system = make("itemknn", {"similarity": similarity, "neighbours": 25, "shrinkage": 2, "exponent": 0.3}).fit(DATA, QUIET)
+    system = make("itemknn", {"similarity": similarity, "neighbours": 25, "shrinkage": 2, "exponent": 0.3, "decay": 1}).fit(DATA, QUIET)
     assert isinstance(system, ItemKNN)
     scores, expected = system.score(ASKED, ALL), met[:19] @ likeness
     np.testing.assert_allclose(scores[expected > 0], expected[expected > 0], rtol=1e-5)
@@ -141,7 +141,7 @@ def test_als_answers_a_known_user_as_implicit_does() -> None:
     from implicit.cpu.als import AlternatingLeastSquares
     from scipy.sparse import csr_matrix
 
-    system = ALS(ALS.Config(factors=6, l2=0.5, alpha=3, iterations=2)).fit(DATA, FitOptions(seed=1))
+    system = ALS(ALS.Config(factors=6, l2=0.5, alpha=3, iterations=2, decay=1)).fit(DATA, FitOptions(seed=1))
     peer = AlternatingLeastSquares(factors=6, regularization=0.5, alpha=3, iterations=1, num_threads=1)
     peer.item_factors = system._vectors
     met = csr_matrix(user_item_matrix(DATA))

@@ -5,7 +5,8 @@ Idea: every user-item pair is a 0 or a 1, and the ones are trusted more (confide
 best user vector has a closed form, x = (Y'Y + l2 I + sum_i (c_i - 1) y_i y_i')^-1 sum_i c_i y_i, and the other way round.
 
 Ours differs: a user's vector is always solved for from the history of the request, so that a user never seen is answered like
-a known one, and no user table is kept; confidence of the ones is alpha (as in `implicit`), not 1 + alpha; older events may count less.
+a known one, and no user table is kept; confidence of the ones is alpha (as in `implicit`), not 1 + alpha; older
+events of a history are trusted less (`decay = 1` is the paper's model).
 """
 
 from __future__ import annotations
@@ -50,16 +51,16 @@ class ALS:
             alpha: Confidence of an event against that of no event.
             iterations: Alternations.
             threads: Threads of the fit; the result does not depend on them.
-            decay: Confidence of an event of the history against the one after it; 1 trusts all alike. It never falls below
+            decay: Confidence of an event of the history against the one after it; 1 trusts all alike, as the paper does. It never falls below
                 that of no event.
         """
 
         factors: int = Field(64, ge=1)
-        l2: float = Field(1.0, ge=0)
-        alpha: float = Field(10.0, ge=1)
+        l2: float = Field(30.0, ge=0)
+        alpha: float = Field(30.0, ge=1)
         iterations: int = Field(15, ge=1)
         threads: int = Field(1, ge=1)
-        decay: float = Field(1.0, gt=0, le=1)
+        decay: float = Field(0.8, gt=0, le=1)
 
     items: Vocab
     item_text: pl.Series | None

@@ -4,9 +4,10 @@ Paper: Rendle, Freudenthaler, Gantner & Schmidt-Thieme, "BPR: Bayesian personali
 Idea: for a user, an item met and one drawn at random, stochastic gradient steps widen the difference of their scores.
 
 Ours differs: a request is answered from the mean of the item vectors of its history plus the items' biases, never from a user
-table, so that a user never seen is answered like a known one. On MovieLens-100K's validation items the mean does better than the
-trained user vectors (recall@10 .156 against .090, 64 factors, 100 passes), than a linear map fitted from the one to the other (.119) and
-than a ridge regression on the item vectors (.117). Older events may weigh less in the mean. Negatives are checked against the user's items.
+table, so that a user never seen is answered like a known one. On MovieLens-100K's validation items the plain mean does better
+than the trained user vectors (recall@10 .156 against .090, 64 factors, 100 passes), than a linear map fitted from the one to
+the other (.119) and than a ridge regression on the item vectors (.117). Older events weigh less in the mean, which gives .232.
+Negatives are checked against the user's items.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class BPR:
         l2: float = Field(0.01, ge=0)
         iterations: int = Field(100, ge=1)
         threads: int = Field(1, ge=1)
-        decay: float = Field(1.0, gt=0, le=1)
+        decay: float = Field(0.8, gt=0, le=1)
 
     items: Vocab
     item_text: pl.Series | None

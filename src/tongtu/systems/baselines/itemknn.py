@@ -5,7 +5,7 @@ Idea: two items are alike if the same users met them; each item keeps its most a
 item is the sum of the likenesses of its items to it.
 
 Ours differs: likeness is damped by a constant in the denominator (shrinkage), so that two items met once, by the same user,
-are not perfectly alike; older events of a history may weigh less; and items that no neighbour reaches are not tied at
+are not perfectly alike; older events of a history weigh less (`decay = 1` is the paper's model); and items that no neighbour reaches are not tied at
 zero but follow in the order of popularity, which is also the answer to an empty history.
 """
 
@@ -51,14 +51,14 @@ class ItemKNN:
             neighbours: How many of its most alike items each item keeps.
             shrinkage: Added to the denominator.
             exponent: How strongly "conditional" holds back popular items: 0 not at all, 1 wholly.
-            decay: Weight of an event of the history against the one after it; 1 weighs all alike.
+            decay: Weight of an event of the history against the one after it; 1 weighs all alike, as the paper does.
         """
 
         similarity: Literal["cosine", "jaccard", "conditional"] = "cosine"
-        neighbours: int = Field(200, ge=1)
+        neighbours: int = Field(1000, ge=1)
         shrinkage: float = Field(10.0, ge=0)
         exponent: float = Field(0.5, ge=0, le=1)
-        decay: float = Field(1.0, gt=0, le=1)
+        decay: float = Field(0.7, gt=0, le=1)
 
     items: Vocab
     item_text: pl.Series | None
