@@ -16,7 +16,7 @@ from tongtu.nn.batch import Batch, request_batch
 from tongtu.nn.losses import scaled
 from tongtu.nn.sequence import SequenceModel
 
-_EVENTS_AT_ONCE = 16_384
+_EVENTS_AT_ONCE = 2_048
 
 
 def score_requests(
@@ -82,10 +82,11 @@ def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: o
 
 
 def _blocks(rows: Tensor, length: Tensor) -> list[Tensor]:
-    """Rows sorted by length, cut so that each block holds about `_EVENTS_AT_ONCE` events."""
+    """Rows sorted by length, cut so that each block, padded to its longest row, holds at most `_EVENTS_AT_ONCE` events."""
     parts, first = [], 0
     while first < len(rows):
-        count = max(1, _EVENTS_AT_ONCE // int(length[min(first + 255, len(rows) - 1)]))
+        near = length[first : first + _EVENTS_AT_ONCE]
+        count = max(1, int((near * torch.arange(1, len(near) + 1) <= _EVENTS_AT_ONCE).sum()))
         parts.append(rows[first : first + count])
         first += count
     return parts
