@@ -63,6 +63,7 @@ def _options(
 
 app.command("demo", epilog="Example: tongtu demo --out demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.add_typer(data.app, name="data")
 app.command("systems", epilog="Example: tongtu systems")(systems.systems)
 app.command("fit", epilog="Example: tongtu fit sasrec --data ml-100k --out model --set training.epochs=20")(fit.fit)
 app.command("evaluate", epilog="Example: tongtu evaluate model --data ml-100k --json figures.json")(evaluate.evaluate)

@@ -16,6 +16,7 @@ def demo(
     """Fetch MovieLens-100K, compare every system on it, and write a report."""
     import tongtu.systems
     from tongtu.cli.compare import run
+    from tongtu.cli.data import stats
     from tongtu.cli.output import note
     from tongtu.config import read_toml
     from tongtu.data.public import load
@@ -26,6 +27,7 @@ def demo(
     values = _installed(read_toml(file))
     data = load(values["data"])
     note(f"data: {time.monotonic() - started:,.1f} s, {data!r}")
+    stats(Path(values["data"]))
     run(experiment_from(values, tongtu.systems, str(file)), out, f"tongtu demo --out {out}{' --full' if full else ''}")
     print(f"all:     {time.monotonic() - started:,.0f} s")
 

@@ -81,8 +81,9 @@ def _report(provenance: Mapping[str, Any], figures: Mapping[str, float], out: Pa
 
 def _next_step(split: Split, out: Path, data: str, protocol: str | None) -> None:
     """Commands that really work, with items of this data set."""
+    history = ",".join(split.train.items.decode(split.train.item[:3]))
+    commands = [f"tongtu recommend {out} --history {history}"]
     if protocol is not None:
         chosen = "" if protocol == "leave-one-out" else f" --protocol {protocol}"
-        print(f"next: tongtu evaluate {out} --data {data}{chosen}")
-    history = ",".join(split.train.items.decode(split.train.item[:3]))
-    print(f"      tongtu recommend {out} --history {history}")
+        commands.insert(0, f"tongtu evaluate {out} --data {data}{chosen}")
+    print("next: " + "\n      ".join(commands))
