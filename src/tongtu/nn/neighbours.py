@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from scipy import sparse
+from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from tongtu.config import configuration
@@ -21,6 +22,7 @@ from tongtu.core import PAD
 from tongtu.data.dataset import Dataset
 
 _LEAST_WEIGHT = 0.01
+_VECTOR_DECAY = 0.9
 
 
 @configuration
@@ -56,7 +58,7 @@ class Neighbours:
 
     def __init__(self, data: Dataset, config: NeighbourConfig) -> None:
         self.config = config
-        self.item, self.weight = (torch.from_numpy(x) for x in _table(_cooccurrence(data, config), config.count))
+        self.item, self.weight = (torch.from_numpy(x) for x in _table(_held_down(data, config), config.count))
 
     def soft_targets(self, item_BT: Tensor, wanted_BT: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor]:
         """Item codes int64[N, S] and weights float32[N, S] beside the targets.
@@ -78,8 +80,36 @@ class Neighbours:
         return codes, weights * (self.config.share / weights.sum(1, keepdim=True).clamp_min(1e-9))
 
 
-def _cooccurrence(data: Dataset, config: NeighbourConfig) -> sparse.csr_matrix:
-    """Weights [V, V] of each item (column) behind each item (row), frequent items held down."""
+def cooccurrence_vectors(data: Dataset, width: int, std: float, seed: int) -> Tensor:
+    """Item vectors float32[V, width] to start training from: leading directions of the positive pointwise mutual information.
+
+    Factorising it is what word2vec does implicitly (Levy & Goldberg, NeurIPS 2014; context counts to the power .75 as there).
+
+    Args:
+        data: The training events.
+        width: Of a vector; beyond the catalogue's size the rest is noise.
+        std: Of the values, a fifth of which is noise.
+        seed: Of the noise.
+    """
+    forward = _following(data, _VECTOR_DECAY)
+    pairs = (forward + forward.T).tocoo()
+    total = np.asarray(pairs.sum(1)).ravel() + 1e-9
+    context = total**0.75
+    information = np.log(np.maximum(pairs.data * context.sum() / (total[pairs.row] * context[pairs.col]), 1.0)).astype(np.float32)
+    draw = np.random.default_rng(seed)
+    vectors = 0.2 * std * draw.standard_normal((data.items.size, width), np.float32)
+    rank = min(width, len(data.items) - 1)
+    if information.any() and rank > 0:
+        matrix = sparse.csr_matrix((information, (pairs.row, pairs.col)), pairs.shape)
+        left, strength, _ = svds(matrix, k=rank, v0=draw.standard_normal(data.items.size).astype(np.float32))
+        directions = left * np.sqrt(strength)
+        vectors[:, :rank] += directions * (std / max(float(directions[1:].std()), 1e-9))
+    vectors[PAD] = 0
+    return torch.from_numpy(vectors)
+
+
+def _following(data: Dataset, distance_decay: float) -> sparse.csr_matrix:
+    """Weights [V, V] of each item (column) behind each item (row), pairs further apart weighing less."""
     size, user, item = data.items.size, data.event_user, data.item.astype(np.int64)
     total, step, weight = sparse.csr_matrix((size, size), dtype=np.float32), 1, 1.0
     while weight >= _LEAST_WEIGHT and step < len(item):
@@ -87,8 +117,15 @@ def _cooccurrence(data: Dataset, config: NeighbourConfig) -> sparse.csr_matrix:
         if not same.any():
             break
         pairs = sparse.csr_matrix((np.full(int(same.sum()), weight, np.float32), (item[:-step][same], item[step:][same])), (size, size))
-        total = total + pairs + config.backward * pairs.T
-        step, weight = step + 1, weight * config.distance_decay
+        total = total + pairs
+        step, weight = step + 1, weight * distance_decay
+    return total.tocsr()
+
+
+def _held_down(data: Dataset, config: NeighbourConfig) -> sparse.csr_matrix:
+    """Weights [V, V] of each neighbour (column) of each item (row), frequent items held down, without the item itself."""
+    forward = _following(data, config.distance_decay)
+    total = forward + config.backward * forward.T
     counts = data.item_counts + 1.0
     rows, columns = (sparse.diags((counts**-power).astype(np.float32)) for power in (config.source_power, config.neighbour_power))
     scaled = (rows @ total @ columns).tocsr()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import polars as pl
+import torch
 from pydantic import Field
 
 from tongtu.config import configuration
@@ -25,7 +26,7 @@ from tongtu.core import FitOptions, Offsets, Request, RequestBatch, Scores, TopK
 from tongtu.data.dataset import Dataset
 from tongtu.nn.answer import score_requests, with_popularity
 from tongtu.nn.losses import LossConfig, make_loss
-from tongtu.nn.neighbours import NeighbourConfig, Neighbours
+from tongtu.nn.neighbours import NeighbourConfig, Neighbours, cooccurrence_vectors
 from tongtu.nn.objectives import NextItem
 from tongtu.nn.sequence import BodyConfig, ItemSequenceNet
 from tongtu.ranking import top_k
@@ -33,6 +34,8 @@ from tongtu.systems.behaviour import sequence
 from tongtu.train.batches import training_sequences
 from tongtu.train.settings import Training
 from tongtu.vocab import Vocab
+
+_START_STD = 0.1  # of vectors that start from co-occurrence; .02 of noise leaves no such memory
 
 
 @configuration
@@ -42,12 +45,14 @@ class SASRecConfig(BodyConfig):
     Attributes:
         windows: Learn each user's newest `max_length` events ("last") or the whole history in windows ("all").
         loss: Which loss.
+        start: Item vectors start as "noise", or from the training data's "cooccurrence", which shortens and steadies training.
         neighbours: Part of the targets goes to co-occurrence neighbours (our addition; off by default; full softmax only).
         training: How to train.
     """
 
     windows: Literal["last", "all"] = "last"
     loss: LossConfig = Field(default_factory=LossConfig)
+    start: Literal["noise", "cooccurrence"] = "noise"
     neighbours: NeighbourConfig = Field(default_factory=NeighbourConfig)
     training: Training = Field(default_factory=Training)
 
@@ -76,7 +81,7 @@ class SASRec:
         neighbours = Neighbours(data, config.neighbours) if config.neighbours.share else None
         objective = NextItem(make_loss(config.loss, data.item_counts), neighbours)
         sequences = training_sequences(data, config.max_length + 1, config.windows)
-        return sequence.learn(self, data, options, lambda: ItemSequenceNet(config, data.items.size), objective, sequences, config.training)
+        return sequence.learn(self, data, options, lambda: _network(config, data, options.seed), objective, sequences, config.training)
 
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Dot products (or cosines over the temperature) of the last state with the items; popularity without a known item."""
@@ -96,3 +101,11 @@ class SASRec:
     def from_pretrained(cls, path: Path) -> Self:
         """Open a model folder."""
         return sequence.reopen(cls, path, ItemSequenceNet)
+
+
+def _network(config: SASRecConfig, data: Dataset, seed: int) -> ItemSequenceNet:
+    net = ItemSequenceNet(config, data.items.size)
+    if config.start == "cooccurrence":
+        with torch.no_grad():
+            net.item.weight.copy_(cooccurrence_vectors(data, config.width, _START_STD, seed))
+    return net
