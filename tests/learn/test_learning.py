@@ -28,7 +28,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "als": (taste_world, FACTORS),
     "bpr": (taste_world, FACTORS),
     "sasrec": (markov_world, network(20)),
-    "bert4rec": (markov_world, network(40)),
+    "bert4rec": (markov_world, network(30)),
     "hstu": (time_world, network(15)),
 }
 

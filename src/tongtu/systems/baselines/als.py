@@ -55,7 +55,7 @@ class ALS:
                 that of no event.
         """
 
-        factors: int = Field(64, ge=1)
+        factors: int = Field(128, ge=1)
         l2: float = Field(30.0, ge=0)
         alpha: float = Field(30.0, ge=1)
         iterations: int = Field(15, ge=1)

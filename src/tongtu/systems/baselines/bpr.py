@@ -53,7 +53,7 @@ class BPR:
 
         factors: int = Field(64, ge=1)
         learning_rate: float = Field(0.05, gt=0)
-        l2: float = Field(0.01, ge=0)
+        l2: float = Field(0.003, ge=0)
         iterations: int = Field(100, ge=1)
         threads: int = Field(1, ge=1)
         decay: float = Field(0.8, gt=0, le=1)

@@ -54,7 +54,7 @@ class EASE:
             decay: Weight of an event of the history against the one after it; 1 weighs all alike, as the paper does.
         """
 
-        l2: float = Field(500.0, gt=0)
+        l2: float = Field(300.0, gt=0)
         precision: Literal["float32", "float64"] = "float32"
         max_items: int = Field(30_000, ge=1)
         popular_only: bool = False
