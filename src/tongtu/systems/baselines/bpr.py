@@ -5,7 +5,7 @@ Idea: for a user, an item met and one drawn at random, stochastic gradient steps
 
 Ours differs: a request is answered from the mean of the item vectors of its history plus the items' biases, never from a user
 table, so that a user never seen is answered like a known one. On MovieLens-100K's validation items the plain mean does better
-than the trained user vectors (recall@10 .156 against .090, 64 factors, 100 passes), than a linear map fitted from the one to
+than the trained user vectors (recall@10 .156 against .090; l2 .01, one seed), than a linear map fitted from the one to
 the other (.119) and than a ridge regression on the item vectors (.117). Older events weigh less in the mean, which gives .232.
 Negatives are checked against the user's items.
 """
