@@ -189,7 +189,7 @@ def _say_report(report: ImportReport) -> None:
         note(f"times were taken for {report.time_unit}")
     for what, counts in (("catalogue", report.items), ("user table", report.users)):
         for reason, count in counts.items():
-            note(f"{what}: {count:,} rows, {reason}")
+            note(f"{what}, {reason}: {count:,}")
     for remark in report.notes:
         note(remark)
 

@@ -19,7 +19,6 @@ from tongtu.files import new_file, sha256
 from tongtu.progress import progress
 
 _TRIES = 5
-_PIECE = 1 << 20
 _PATIENCE = httpx.Timeout(30.0)
 
 
@@ -59,42 +58,48 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TONGTU_CACHE") or Path.home() / ".cache" / "tongtu")
 
 
-def get(wanted: Download | Wheel, folder: Path, quiet: bool = False) -> Path:
+def get(wanted: Download | Wheel, folder: Path, quiet: bool = False, pause: float = 0.5) -> Path:
     """The file, from `folder` where it is there already, else from the network.
+
+    Args:
+        wanted: Which file.
+        folder: Where files are kept.
+        quiet: Whether to show no progress.
+        pause: Seconds before a cut download goes on; doubled from time to time.
 
     Raises:
         DataError: If no address gives it, or its hash is not the one expected; every address and its answer is named.
     """
     path = folder / wanted.file
     if path.is_file():
-        _check(path, wanted.digest, "delete it and fetch again")
+        _check(path, _expected(wanted, path), "delete it and fetch again")
         return path
     folder.mkdir(parents=True, exist_ok=True)
     with writing(path):
         if isinstance(wanted, Wheel):
             _from_index(wanted, path)
         else:
-            _from_addresses(wanted, path, quiet)
+            _from_addresses(wanted, path, quiet, pause)
     return path
 
 
-def _from_addresses(wanted: Download, path: Path, quiet: bool) -> None:
+def _from_addresses(wanted: Download, path: Path, quiet: bool, pause: float) -> None:
     part = path.with_name(path.name + ".part")
     refusals = []
     for address in wanted.addresses:
         try:
-            _pull(address, part, quiet)
+            _pull(address, part, quiet, pause)
         except httpx.HTTPError as error:
             refusals.append(f"{address} ({_reason(error)})")
             continue
         try:
-            _check(part, wanted.digest, "try again; if it stays so, the file at its address was changed")
+            _check(part, _expected(wanted, path), "try again; if it stays so, the file at its address was changed")
         except DataError:
             part.unlink()
             raise
         finally:
             _validator(part).unlink(missing_ok=True)
-        if wanted.digest is None:
+        if _expected(wanted, path) is None:
             with new_file(_recorded(path)) as temporary:
                 temporary.write_text(f"sha256:{sha256(part)}\n", encoding="utf-8")
         part.replace(path)
@@ -102,7 +107,7 @@ def _from_addresses(wanted: Download, path: Path, quiet: bool) -> None:
     raise DataError(f"{wanted.file} could not be fetched from {' nor from '.join(refusals)}")
 
 
-def _pull(address: str, part: Path, quiet: bool) -> None:
+def _pull(address: str, part: Path, quiet: bool, pause: float) -> None:
     """Fill `part` from where it ends; after a cut go on, a few times with growing pauses."""
     for attempt in range(_TRIES):
         try:
@@ -112,7 +117,7 @@ def _pull(address: str, part: Path, quiet: bool) -> None:
         except httpx.TransportError as error:
             if isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol) or attempt == _TRIES - 1:
                 raise
-            time.sleep(0.2 * 2**attempt)
+            time.sleep(pause * 2**attempt)
 
 
 def _stream(client: httpx.Client, address: str, part: Path, quiet: bool) -> None:
@@ -132,7 +137,7 @@ def _stream(client: httpx.Client, address: str, part: Path, quiet: bool) -> None
         length = int(answer.headers.get("Content-Length", 0)) + (start if goes_on else 0)
         with part.open("ab" if goes_on else "wb") as file, progress(part.stem, length or None, "bytes", quiet) as bar:
             bar.advance(start if goes_on else 0)
-            for piece in answer.iter_bytes(_PIECE):
+            for piece in answer.iter_raw():
                 file.write(piece)
                 bar.advance(len(piece))
 
@@ -156,9 +161,7 @@ def _from_index(wanted: Wheel, path: Path) -> None:
         wheel.replace(path)
 
 
-def _check(path: Path, digest: str | None, remedy: str) -> None:
-    known = _recorded(path)
-    expected = digest or (known.read_text(encoding="utf-8").strip() if known.is_file() else None)
+def _check(path: Path, expected: str | None, remedy: str) -> None:
     if expected is None:
         return
     kind, _, value = expected.partition(":")
@@ -166,6 +169,12 @@ def _check(path: Path, digest: str | None, remedy: str) -> None:
         found = hashlib.file_digest(file, kind).hexdigest()
     if found != value:
         raise DataError(f"{path} is not the file that was expected ({kind} {found[:12]}..., expected {value[:12]}...): {remedy}")
+
+
+def _expected(wanted: Download | Wheel, path: Path) -> str | None:
+    """The hash that was published, else the one of the first download."""
+    known = _recorded(path)
+    return wanted.digest or (known.read_text(encoding="utf-8").strip() if known.is_file() else None)
 
 
 def _recorded(path: Path) -> Path:

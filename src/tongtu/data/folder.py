@@ -94,7 +94,7 @@ def open_dataset(path: Path | str, verify: bool = False) -> Dataset:
             impressions=impressions,
             source=record["source"],
         )
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, KeyError, AssertionError) as error:
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, KeyError, ValueError, AssertionError) as error:
         raise DataError(f"{path} cannot be read ({type(error).__name__}: {error}): {_REMEDY}") from None
 
 
@@ -166,7 +166,8 @@ def _write_arrow(file: Path, columns: Mapping[str, Any], fields: pl.DataFrame | 
 
 def _map(file: Path) -> pa.RecordBatch:
     """The file's only record batch, mapped: its columns become arrays (read-only) without a copy."""
-    return pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0)
+    opened = pa.ipc.open_file(pa.memory_map(str(file)))
+    return opened.get_batch(0) if opened.num_record_batches else pa.RecordBatch.from_pylist([], opened.schema)
 
 
 def _with_fields(frame: pl.DataFrame, fields: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -34,7 +34,11 @@ def canonical_order(user: Codes, key: Times, users: int) -> tuple[Rows, Offsets,
     if not len(user):
         return np.zeros(0, np.int64), np.zeros(users + 1, np.int64), key
     rows, offset = _grouped(user, users)
-    lowest = key.min()
+    lowest, highest = int(key.min()), int(key.max())
+    if highest - lowest >= 1 << 62:  # differences would overflow
+        distinct, rank = np.unique(key, return_inverse=True)
+        rows, offset, rank = canonical_order(user, rank, users)
+        return rows, offset, distinct[rank]
     key = key[rows] - lowest
     starts = _block_starts(offset)
     with ThreadPoolExecutor() as pool:

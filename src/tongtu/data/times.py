@@ -47,6 +47,7 @@ def moment(column: str, dtype: pl.DataType) -> pl.Expr:
     forms = [text.str.to_datetime(form, time_unit="us", strict=False, time_zone="UTC").dt.epoch("s") for form in _WITH_OFFSET]
     forms += [text.str.to_datetime(form, time_unit="us", strict=False).dt.epoch("s") for form in _WITHOUT]
     forms.append(text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")).dt.epoch("s"))
+    forms.append(text.cast(pl.Int64, strict=False))
     return pl.coalesce(forms)
 
 
