@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from scipy import sparse
@@ -19,9 +20,9 @@ from torch import Tensor
 
 from tongtu.config import configuration
 from tongtu.core import PAD
+from tongtu.data.cooccurrence import following, rules, strongest
 from tongtu.data.dataset import Dataset
 
-_LEAST_WEIGHT = 0.01
 _VECTOR_DECAY = 0.9
 
 
@@ -58,7 +59,7 @@ class Neighbours:
 
     def __init__(self, data: Dataset, config: NeighbourConfig) -> None:
         self.config = config
-        self.item, self.weight = (torch.from_numpy(x) for x in _table(_held_down(data, config), config.count))
+        self.item, self.weight = (torch.from_numpy(x) for x in _table(_rules(data, config), config.count))
 
     def soft_targets(self, item_BT: Tensor, wanted_BT: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor]:
         """Item codes int64[N, S] and weights float32[N, S] beside the targets.
@@ -91,7 +92,7 @@ def cooccurrence_vectors(data: Dataset, width: int, std: float, seed: int) -> Te
         std: Of the values, a fifth of which is noise.
         seed: Of the noise.
     """
-    forward = _following(data, _VECTOR_DECAY)
+    forward = following(data, _VECTOR_DECAY)
     pairs = (forward + forward.T).tocoo()
     total = np.asarray(pairs.sum(1)).ravel() + 1e-9
     context = total**0.75
@@ -108,40 +109,16 @@ def cooccurrence_vectors(data: Dataset, width: int, std: float, seed: int) -> Te
     return torch.from_numpy(vectors)
 
 
-def _following(data: Dataset, distance_decay: float) -> sparse.csr_matrix:
-    """Weights [V, V] of each item (column) behind each item (row), pairs further apart weighing less."""
-    size, user, item = data.items.size, data.event_user, data.item.astype(np.int64)
-    total, step, weight = sparse.csr_matrix((size, size), dtype=np.float32), 1, 1.0
-    while weight >= _LEAST_WEIGHT and step < len(item):
-        same = user[step:] == user[:-step]
-        if not same.any():
-            break
-        pairs = sparse.csr_matrix((np.full(int(same.sum()), weight, np.float32), (item[:-step][same], item[step:][same])), (size, size))
-        total = total + pairs
-        step, weight = step + 1, weight * distance_decay
-    return total.tocsr()
+def _rules(data: Dataset, config: NeighbourConfig) -> sparse.csr_matrix:
+    found = rules(data, config.distance_decay, config.backward, config.source_power, config.neighbour_power)
+    return strongest(found, config.count)
 
 
-def _held_down(data: Dataset, config: NeighbourConfig) -> sparse.csr_matrix:
-    """Weights [V, V] of each neighbour (column) of each item (row), frequent items held down, without the item itself."""
-    forward = _following(data, config.distance_decay)
-    total = forward + config.backward * forward.T
-    counts = data.item_counts + 1.0
-    rows, columns = (sparse.diags((counts**-power).astype(np.float32)) for power in (config.source_power, config.neighbour_power))
-    scaled = (rows @ total @ columns).tocsr()
-    scaled.setdiag(0)
-    scaled.eliminate_zeros()
-    return scaled
-
-
-def _table(weights: sparse.csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` heaviest columns of each row: codes int64[V, count] and weights float32[V, count], `PAD` and 0 where there are fewer."""
-    row = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
-    order = np.lexsort((-weights.data, row))
-    place = np.arange(len(row)) - np.repeat(weights.indptr[:-1], np.diff(weights.indptr))
-    kept = place < count
-    codes = np.full((weights.shape[0], count), PAD, np.int64)
-    values = np.zeros(codes.shape, np.float32)
-    codes[row[kept], place[kept]] = weights.indices[order][kept]
-    values[row[kept], place[kept]] = weights.data[order][kept]
+def _table(weights: sparse.csr_matrix, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """A sparse matrix of at most `count` entries a row as codes [V, count] and weights [V, count], `PAD` and 0 where there are fewer."""
+    length = np.diff(weights.indptr)
+    row = np.repeat(np.arange(weights.shape[0]), length)
+    place = np.arange(len(row)) - np.repeat(weights.indptr[:-1], length)
+    codes, values = np.full((weights.shape[0], count), PAD, np.int64), np.zeros((weights.shape[0], count), np.float32)
+    codes[row, place], values[row, place] = weights.indices, weights.data
     return codes, values

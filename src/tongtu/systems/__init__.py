@@ -45,6 +45,7 @@ class SystemCard:
 _CARDS = (
     SystemCard("popular", "Popular", "baselines", "tongtu.systems.baselines.popular:Popular", "counts, optionally of a recent window"),
     SystemCard("itemknn", "ItemKNN", "baselines", "tongtu.systems.baselines.itemknn:ItemKNN", "Deshpande & Karypis, TOIS 2004"),
+    SystemCard("rules", "Sequential rules", "baselines", "tongtu.systems.baselines.rules:SequentialRules", "Ludewig & Jannach, UMUAI 2018"),
     SystemCard("ease", "EASE", "baselines", "tongtu.systems.baselines.ease:EASE", "Steck, WWW 2019"),
     SystemCard("als", "ALS", "baselines", "tongtu.systems.baselines.als:ALS", "Hu, Koren & Volinsky, ICDM 2008", extra="baselines", packages=("implicit",)),
     SystemCard("bpr", "BPR", "baselines", "tongtu.systems.baselines.bpr:BPR", "Rendle et al., UAI 2009", extra="baselines", packages=("implicit",)),
