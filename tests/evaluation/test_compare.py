@@ -127,6 +127,16 @@ def test_done_is_done(folder: Path, tmp_path: Path) -> None:
     assert kinds.fits[3:] == [(0.5, 0), (0.5, 1)]  # other settings are another model
 
 
+def test_a_damaged_run_is_done_again(folder: Path, tmp_path: Path) -> None:
+    kinds, out = Kinds(), tmp_path / "out"
+    first = compare(plan(folder, kinds), out, kinds)
+    cases = out / "runs" / "follower-1" / "cases.parquet"
+    cases.write_bytes(cases.read_bytes()[:-20])
+    again = compare(plan(folder, kinds), out, kinds)
+    assert kinds.fits == [(0.0, 0), (0.0, 1), (0.0, 1)]
+    assert [row["metrics"] for row in again["systems"]] == [row["metrics"] for row in first["systems"]]
+
+
 def test_interrupted_goes_on(folder: Path, tmp_path: Path) -> None:
     kinds, out = Kinds(), tmp_path / "out"
     kinds.broken = True

@@ -33,12 +33,12 @@ from tongtu.core import FitOptions, Recommender
 from tongtu.data.dataset import Dataset
 from tongtu.data.public import load
 from tongtu.data.splits import Split
-from tongtu.errors import ConfigError, TongtuError
+from tongtu.errors import ConfigError, ModelError, TongtuError
 from tongtu.evaluation.evaluate import Answers, ask, list_metrics, validator
 from tongtu.evaluation.experiment import Experiment, Row, Search, Systems, rows, slug
 from tongtu.evaluation.metrics import MISS, rank_metrics
 from tongtu.evaluation.protocol import trained_on
-from tongtu.files import new_folder, write_json
+from tongtu.files import check_manifest, new_folder, write_json
 
 FORMAT = 1
 
@@ -176,7 +176,7 @@ def _fit(space: Workspace, task: Task, systems: Systems, peak_memory_mb: Callabl
     model = systems.make(row.entry.name, row_settings(space, row, task.seed))
     key = _key(space, {"name": row.entry.name, "config": plain(model.config), "seed": task.seed, "refit": row.refit})
     folder = space.run_folder(task.label, task.seed)
-    if (folder / "run.json").exists() and _read(folder / "run.json").get("key") == key:
+    if _whole(folder) and _read(folder / "run.json").get("key") == key:
         return True
     train = space.experiment.protocol.without_test(space.data) if row.refit else space.split.train
     checkpoint = space.out / "checkpoints" / f"{folder.name}-{key[:12]}"
@@ -202,6 +202,15 @@ def _fit(space: Workspace, task: Task, systems: Systems, peak_memory_mb: Callabl
         write_json(new / "run.json", finite(record))
     shutil.rmtree(checkpoint, ignore_errors=True)
     return False
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a run lies there undamaged; a damaged one is done again."""
+    try:
+        check_manifest(folder, ModelError, "fit it again")
+    except ModelError:
+        return False
+    return True
 
 
 def _seconds_taken(space: Workspace, task: Task) -> float:

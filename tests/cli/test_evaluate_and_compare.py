@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tongtu.data.folder import open_dataset, save_dataset
+from tongtu.data.synthetic import markov_world
+from tongtu.evaluation.protocol import PROTOCOLS
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "world"
+    save_dataset(markov_world(users=60, items=30, length=8).data, path)
+    return path
+
+
+def test_an_honest_model_is_measured_without_a_warning(tongtu: Run, world: Path, tmp_path: Path) -> None:
+    assert tongtu("fit", "popular", "--data", world, "--out", tmp_path / "model").exit_code == 0
+    result = tongtu("evaluate", tmp_path / "model", "--data", world, "--json", tmp_path / "figures.json")
+    assert result.exit_code == 0 and "NDCG" in result.stdout and "warning" not in result.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["warning"] is None and figures["interval"]["ndcg@10"][0] <= figures["metrics"]["ndcg@10"] <= figures["interval"]["ndcg@10"][1]
+    assert figures["protocol"]["fingerprint"] == PROTOCOLS["leave-one-out"].fingerprint(open_dataset(world))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "asked", "said"),
+    [(["--all-events"], [], "too good to be true"), ([], ["--protocol", "cold-users"], "other events than this protocol trains on")],
+)
+def test_a_model_that_saw_the_test_is_told_apart(tongtu: Run, world: Path, tmp_path: Path, fitted: list[str], asked: list[str], said: str) -> None:
+    assert tongtu("fit", "popular", "--data", world, "--out", tmp_path / "model", *fitted).exit_code == 0
+    result = tongtu("evaluate", tmp_path / "model", "--data", world, *asked)
+    assert result.exit_code == 0 and said in result.stderr
+
+
+def test_a_model_of_another_catalogue_misses_what_it_does_not_know(tongtu: Run, world: Path, tmp_path: Path) -> None:
+    other = markov_world(users=60, items=12, length=8).data
+    save_dataset(other, tmp_path / "other")
+    assert tongtu("fit", "popular", "--data", tmp_path / "other", "--out", tmp_path / "model").exit_code == 0
+    result = tongtu("evaluate", tmp_path / "model", "--data", world)
+    assert result.exit_code == 0 and "which are misses" in result.stderr and "warning" in result.stderr
+
+
+def test_compare_writes_table_and_report_and_goes_on(tongtu: Run, world: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "trial.toml", tmp_path / "out"
+    systems = '{name = "popular"}, {name = "itemknn", refit = "train+valid"}'
+    file.write_text(f'name = "trial"\ndata = "{world}"\nsystems = [{systems}]\n')
+    first = tongtu("compare", file, "--out", out)
+    assert first.exit_code == 0, first.stderr
+    assert "ItemKNN (train+valid)" in first.stdout and "Popular, seed 0: " in first.stderr and "kept" not in first.stderr
+    assert "<html" in (out / "report.html").read_text() and (out / "results.json").exists() and (out / "users.parquet").exists()
+    again = tongtu("compare", file, "--out", out)
+    assert again.stdout == first.stdout and again.stderr.count("kept from before") == 3
+
+
+def test_compare_refuses_a_folder_of_another_protocol(tongtu: Run, world: Path, tmp_path: Path) -> None:
+    file = tmp_path / "trial.toml"
+    file.write_text(f'name = "trial"\ndata = "{world}"\nsystems = [{{name = "popular"}}]\n')
+    assert tongtu("compare", file, "--out", tmp_path / "out").exit_code == 0
+    file.write_text(file.read_text() + "[protocol]\nfilter_seen = false\n")
+    refused = tongtu("compare", file, "--out", tmp_path / "out")
+    assert refused.exit_code == 2 and "choose another --out" in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_mistakes_get_one_line(tongtu: Run, world: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("name = \n")
+    for arguments in (("compare", tmp_path / "bad.toml", "--out", tmp_path / "o"), ("compare", tmp_path / "none.toml", "--out", tmp_path / "o")):
+        result = tongtu(*arguments)
+        assert result.exit_code == 2 and len(result.stderr.strip().splitlines()) == 1
