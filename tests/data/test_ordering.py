@@ -35,6 +35,7 @@ def test_many_blocks() -> None:
 
 
 def test_repeats_inside_ties() -> None:
-    frame = pl.DataFrame({"item": [1, 2, 1, 1, 1, 3]})
-    same = np.array([False, True, True, False, True, False])
-    assert repeated(frame, same).tolist() == [False, False, True, False, True, False]
+    item = pl.DataFrame({"item": [1, 2, 1, 1, 1, 1]})
+    user, key = np.array([1, 1, 1, 1, 1, 2], np.int32), np.array([5, 5, 5, 6, 6, 6])
+    assert repeated(user, key, lambda places: item[places]).tolist() == [2, 4]
+    assert repeated(user, np.arange(6), lambda places: item[places]).tolist() == []

@@ -20,7 +20,7 @@ from tongtu.data import times
 from tongtu.data.dataset import Dataset
 from tongtu.data.item_text import build_text
 from tongtu.data.log import Columns, Log, read_log
-from tongtu.data.ordering import canonical_order, repeated
+from tongtu.data.ordering import Rows, canonical_order, repeated
 from tongtu.data.readers import open_table
 from tongtu.data.tables import SideTable, match, read_side
 from tongtu.errors import DataError
@@ -144,10 +144,10 @@ def _arrange(log: Log, judged: _Judged, report: ImportReport) -> dict[str, Any]:
         rows = np.flatnonzero(judged.usable)[rows]
     owner = np.repeat(np.arange(len(user_ids), dtype=np.int32), np.diff(offset))
     by_order = judged.time is not judged.key
-    again = _duplicates(log, rows, owner, key, item, judged.time if by_order else None)
-    if again.any():
-        report.dropped[_AGAIN] = int(again.sum())
-        rows, item, owner, key = rows[~again], item[~again], owner[~again], key[~again]
+    again = repeated(owner, key, lambda places: _identity(log, rows[places], item[places], judged.time if by_order else None))
+    if len(again):
+        report.dropped[_AGAIN] = len(again)
+        rows, item, owner, key = (np.delete(column, again) for column in (rows, item, owner, key))
         offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(owner, minlength=len(user_ids)))])
     report.kept = len(rows)
     report.in_order = _in_order(rows, owner)
@@ -164,17 +164,13 @@ def _arrange(log: Log, judged: _Judged, report: ImportReport) -> dict[str, Any]:
     }
 
 
-def _duplicates(log: Log, rows: npt.NDArray[np.int64], owner: Codes, key: Times, item: Codes, time: Times | None) -> Mask:
-    """bool[n]: events that repeat an earlier one in user, item, time, order and all fields."""
-    same = np.zeros(len(rows), np.bool_)
-    same[1:] = (owner[1:] == owner[:-1]) & (key[1:] == key[:-1])
-    if not same.any():
-        return same
+def _identity(log: Log, rows: Rows, item: Codes, time: Times | None) -> pl.DataFrame:
+    """What two events of one user and key must have in common to be duplicates: item, time where the order decides, and all fields."""
     frame = pl.DataFrame({"item code": item} | ({} if time is None else {"time": time[rows]}))
-    return repeated(pl.concat([frame, log.fields[rows]], how="horizontal") if log.fields.width else frame, same)
+    return pl.concat([frame, log.fields[rows]], how="horizontal") if log.fields.width else frame
 
 
-def _in_order(rows: npt.NDArray[np.int64], owner: Codes) -> float | None:
+def _in_order(rows: Rows, owner: Codes) -> float | None:
     neighbours = owner[1:] == owner[:-1]
     return round(float((rows[1:] > rows[:-1])[neighbours].mean()), 4) if neighbours.any() else None
 

@@ -74,8 +74,7 @@ class Interner:
         return codes
 
     def _hashes(self, ids: pl.Series) -> Hashes:
-        hashes = self._hash_ids(ids, self._seed).to_numpy().copy()
-        hashes[hashes == _MISSING] = 1
+        hashes: Hashes = self._hash_ids(ids, self._seed).to_numpy() | np.uint64(1)  # so that no id has the hash of a missing one
         if ids.null_count():
             hashes[ids.is_null().to_numpy()] = _MISSING
         return hashes

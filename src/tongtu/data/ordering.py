@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,8 @@ from tongtu.core import Codes, Offsets, Times
 
 _BLOCK = 1 << 16
 
-Rows = npt.NDArray[np.int64]
+Rows = npt.NDArray[Any]
+"""int32, or int64 for logs of 2^31 rows and more."""
 
 
 def canonical_order(user: Codes, key: Times, users: int) -> tuple[Rows, Offsets, Times]:
@@ -29,7 +32,7 @@ def canonical_order(user: Codes, key: Times, users: int) -> tuple[Rows, Offsets,
         users: The largest user code.
 
     Returns:
-        int64[n] rows, int64[users + 1] offsets, and the keys in canonical order.
+        Rows[n], int64[users + 1] offsets, and the keys in canonical order.
     """
     if not len(user):
         return np.zeros(0, np.int64), np.zeros(users + 1, np.int64), key
@@ -48,28 +51,33 @@ def canonical_order(user: Codes, key: Times, users: int) -> tuple[Rows, Offsets,
     return rows, offset, key
 
 
-def repeated(frame: pl.DataFrame, same_place: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """bool[n]: the event equals an earlier one that ties with it.
+def repeated(user: Codes, key: Times, compared: Callable[[Rows], pl.DataFrame]) -> Rows:
+    """The places, in canonical order, of events that equal an earlier one of the same user and key.
 
     Args:
-        frame: What must be equal, one row an event, in canonical order.
-        same_place: bool[n], the event ties with the one before it (same user, same key).
+        user, key: Of each event, in canonical order.
+        compared: What must be equal besides, one row for each of the places it is given: only events that tie are looked at.
     """
-    tied = same_place.copy()
-    tied[:-1] |= same_place[1:]
+    again: Rows = np.flatnonzero(key[1:] == key[:-1]) + 1
+    again = again[user[again] == user[again - 1]]
+    if not len(again):
+        return again
+    tied = np.zeros(len(user), np.bool_)
+    tied[again] = tied[again - 1] = True
     places = np.flatnonzero(tied)
-    result = np.zeros(len(same_place), np.bool_)
-    if len(places):
-        group = pl.Series("tie group", np.cumsum(~same_place)[places])
-        among = frame[places].with_columns(group)
-        result[places] = ~among.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
-    return result
+    opens = np.ones(len(places), np.bool_)
+    opens[np.searchsorted(places, again)] = False
+    among = compared(places).with_columns(pl.Series("tie group", np.cumsum(opens)))
+    first = among.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+    repeats: Rows = places[~first]
+    return repeats
 
 
 def _grouped(user: Codes, users: int) -> tuple[Rows, Offsets]:
     """Rows grouped by user: transposing a matrix of one row is a counting sort, linear and stable."""
     n = len(user)
-    one_row = sparse.csr_array((np.arange(n, dtype=np.int64), user - 1, np.array([0, n])), shape=(1, users))
+    index = np.int32 if n < 2**31 else np.int64  # the narrower, the less memory moves
+    one_row = sparse.csr_array((np.arange(n, dtype=index), user - index(1), np.array([0, n], index)), shape=(1, users))
     columns = one_row.tocsc()
     return columns.data, columns.indptr.astype(np.int64)
 

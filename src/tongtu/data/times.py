@@ -64,6 +64,8 @@ def seconds(values: Times, known: npt.NDArray[np.bool_]) -> tuple[Times, npt.NDA
     middle = int(np.median(values[known][:1_000_000])) if known.any() else 0
     _, unit, divisor = next(row for row in _UNITS if abs(middle) >= row[0])
     result = values if divisor == 1 else values // divisor
+    if len(result) and result.min() >= 0 and result.max() < _LATEST:
+        return result, known, unit
     return result, known & (result >= 0) & (result < _LATEST), unit
 
 
