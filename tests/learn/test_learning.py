@@ -25,6 +25,7 @@ FACTORS = {"factors": 16}
 WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "itemknn": (taste_world, {}),
     "ease": (taste_world, {"l2": 20.0}),
+    "rules": (markov_world, {}),
     "als": (taste_world, FACTORS),
     "bpr": (taste_world, FACTORS),
     "sasrec": (markov_world, network(20)),
