@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("experiment", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
-    subprocess.run([sys.executable, "-m", "tongtu.cli", "compare", str(chosen.experiment), "--out", str(chosen.out)], check=True)
+    subprocess.run([sys.executable, "-m", "tongtu", "compare", str(chosen.experiment), "--out", str(chosen.out)], check=True)
     results = json.loads((chosen.out / "results.json").read_text(encoding="utf-8"))
     rows = [kept(row) for row in results["systems"]]
     write(f"quality_{chosen.experiment.stem}", {"protocol": results["protocol"], "data": results["data"], "seeds": results["seeds"], "systems": rows})
