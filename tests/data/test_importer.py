@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from tongtu.data.importer import import_log
 from tongtu.data.log import Columns
 from tongtu.data.tables import SideTable
-from tongtu.errors import DataError
+from tongtu.errors import ConfigError, DataError
 
 SLOW_DISK = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 IDS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r\x00"), min_size=1, max_size=8)
@@ -170,6 +172,9 @@ def test_catalogue_and_users_are_matched_and_counted(tmp_path: Path) -> None:
         ("user,thing,time\nu,a,1\n", "no column 'item'"),
         ("usr,item,time\nu,a,1\n", "did you mean 'usr'"),
         (b"user,item,time\nu,caf\xe9,1\n", "not UTF-8.*iconv"),
+        (b"us\xe9r,item,time\nu,a,1\n", "not UTF-8.*iconv"),
+        ("user,item,time\nu,a,1\n".encode("utf-16"), "not UTF-8.*iconv"),
+        ("user;item;time\nu;a;1\n", "separated by ';'"),
         ("user,item,time\nu,a,1,9\n", "more values than its header"),
         ('user,item,time\nu,"a,1\nu,b,2\n', "double quote"),
         ("user,item,time\nu,a,soon\nu,b,later\nu,c,3\n", "cannot be read as times in 2 of 3 rows"),
@@ -187,6 +192,7 @@ def test_a_bad_csv_gets_one_line_with_a_remedy(text: str | bytes, says: str, tmp
     [
         ("log.jsonl", b'{"user": "u", "item"\n', "JSON lines.*one JSON object"),
         ("log.jsonl", b"", "is empty"),
+        ("log.csv.gz", gzip.compress(b"user,item,time\n" + b"u,a,1\n" * 1000)[:40], "cut off"),
         ("log.parquet", b"PAR1 and no more", "cut off"),
         ("log.xlsx", b"x", "rename it to one of .csv"),
     ],
@@ -204,6 +210,12 @@ def test_order_must_be_named_and_be_numbers(tmp_path: Path) -> None:
         import_log(path, Columns("user", "item", order="time"), quiet=True)
     with pytest.raises(DataError, match="no file"):
         import_log(tmp_path / "absent.csv", COLUMNS, quiet=True)
+
+
+@pytest.mark.parametrize("more", [{"item": "user"}, {"rating": "time"}, {"rating": "stars", "fields": ("rating",)}, {"fields": ("x", "x")}])
+def test_a_column_means_one_thing(more: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="named twice"):
+        Columns(**{"user": "user", "item": "item", "time": "time"} | more)
 
 
 def test_the_report_tells_whether_the_file_was_in_time_order(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tongtu.data import times
 from tongtu.data.interning import Interner
 from tongtu.data.readers import TableFile, reading
 from tongtu.data.tables import as_id, typed
-from tongtu.errors import DataError
+from tongtu.errors import ConfigError, DataError
 from tongtu.progress import progress
 
 _BATCH = 1 << 17
@@ -39,6 +39,13 @@ class Columns:
     order: str | None = None
     rating: str | None = None
     fields: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        kept = ["rating", *self.fields] if self.rating else list(self.fields)
+        for names in (self.all, kept):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ConfigError(f"column {twice[0]!r} is named twice: each column can mean one thing, and each field needs a name of its own")
 
     @property
     def all(self) -> list[str]:

@@ -76,8 +76,12 @@ class TableFile:
         Raises:
             DataError: Naming the first column that is missing, the nearest there is, and all there are.
         """
+        alone = self.columns[0] if len(self.columns) == 1 else ""
         for name in wanted:
             if name not in self.columns:
+                other = next((mark for mark in ";\t|," if mark in alone), None)
+                if other is not None and self.format in ("csv", "tsv"):
+                    raise DataError(f"{self.path}: its values are separated by {other!r}: write commas in .csv files and tabs in .tsv files")
                 shown = ", ".join(self.columns[:30]) + (", ..." if len(self.columns) > 30 else "")
                 close = nearest(name, self.columns)
                 hint = f"{close} Its columns are: {shown}" if close.startswith("did") else f"its columns are: {shown}"
@@ -101,6 +105,8 @@ def open_table(path: Path) -> TableFile:
         raise DataError(f"{path} is empty: check how it was written")
     with reading(path, kind):
         columns = _columns(path, kind)
+    if any("\ufffd" in name or "\0" in name for name in columns):
+        raise DataError(_explain(path, kind, "utf-8"))
     if kind != "atomic":
         return TableFile(path, kind, tuple(columns))
     pairs = [name.rpartition(":")[::2] for name in columns]
@@ -146,6 +152,8 @@ def _explain(path: Path, kind: Format, message: str) -> str:
         return f"{path} has a line with more values than its header has columns: put values that contain the separator in double quotes"
     if "empty" in small:
         return f"{path} is empty: check how it was written"
+    if "unexpected end of file" in small:
+        return f"{path} ends too early: it was cut off; copy or download it again"
     first = " ".join(message.partition("\n")[0].split())[:200]
     hint = {
         "parquet": "it may be cut off; copy or write it again",
