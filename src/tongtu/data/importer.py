@@ -20,7 +20,7 @@ from tongtu.data import times
 from tongtu.data.dataset import Dataset
 from tongtu.data.item_text import build_text
 from tongtu.data.log import Columns, Log, read_log
-from tongtu.data.ordering import Rows, canonical_order, repeated
+from tongtu.data.ordering import Rows, canonical_order, gathered, repeated
 from tongtu.data.readers import open_table
 from tongtu.data.tables import SideTable, match, read_side
 from tongtu.errors import DataError
@@ -139,7 +139,7 @@ def _arrange(log: Log, judged: _Judged, report: ImportReport) -> dict[str, Any]:
     user_ids, user_code = log.users.finish(_used(user))
     item_ids, item_code = log.items.finish(_used(item))
     rows, offset, key = canonical_order(user_code[user], key, len(user_ids))
-    item = item_code[item[rows]]
+    item = item_code[gathered(item, rows)]
     if not whole:
         rows = np.flatnonzero(judged.usable)[rows]
     owner = np.repeat(np.arange(len(user_ids), dtype=np.int32), np.diff(offset))

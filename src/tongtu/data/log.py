@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,11 +81,12 @@ def read_log(tables: Sequence[TableFile], columns: Columns, quiet: bool) -> Log:
     """
     users, items = Interner(), Interner()
     user, item, rest = [], [], []
-    with progress("reading", None, "events", quiet) as bar:
+    with progress("reading", None, "events", quiet) as bar, ThreadPoolExecutor(1) as beside:
         for table in tables:
             for batch in _batches(table, columns):
+                codes = beside.submit(items.codes, batch["item"])
                 user.append(users.codes(batch["user"]))
-                item.append(items.codes(batch["item"]))
+                item.append(codes.result())
                 rest.append(batch.drop("user", "item"))
                 bar.advance(batch.height)
     if not user:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,10 @@ from scipy import sparse
 
 from tongtu.core import Codes, Offsets, Times
 
+T = TypeVar("T")
+
 _BLOCK = 1 << 16
+_SPAN = 1 << 20
 
 Rows = npt.NDArray[Any]
 """int32, or int64 for logs of 2^31 rows and more."""
@@ -36,19 +39,34 @@ def canonical_order(user: Codes, key: Times, users: int) -> tuple[Rows, Offsets,
     """
     if not len(user):
         return np.zeros(0, np.int64), np.zeros(users + 1, np.int64), key
-    rows, offset = _grouped(user, users)
     lowest, highest = int(key.min()), int(key.max())
     if highest - lowest >= 1 << 62:  # differences would overflow
         distinct, rank = np.unique(key, return_inverse=True)
         rows, offset, rank = canonical_order(user, rank, users)
         return rows, offset, distinct[rank]
-    key = key[rows] - lowest
-    starts = _block_starts(offset)
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(lambda block: _sort_block(rows, key, offset, *block), pairwise(starts.tolist())):
-            pass
-    key += lowest
-    return rows, offset, key
+    rows, offset = _grouped(user, users)
+    ordered = np.empty(len(key), np.int64)
+
+    def sort(block: tuple[int, int]) -> None:
+        first, last = block
+        place = slice(offset[first], offset[last])
+        part = key[rows[place]]
+        order = _block_order(part - lowest, offset[first : last + 1])
+        rows[place], ordered[place] = rows[place][order], part[order]
+
+    _in_threads(sort, pairwise(_block_starts(offset).tolist()))
+    return rows, offset, ordered
+
+
+def gathered(values: Codes, rows: Rows) -> Codes:
+    """`values[rows]`; places far apart in memory are fetched by several threads."""
+    result = np.empty(len(rows), values.dtype)
+
+    def take(start: int) -> None:
+        result[start : start + _SPAN] = values[rows[start : start + _SPAN]]
+
+    _in_threads(take, range(0, len(rows), _SPAN))
+    return result
 
 
 def repeated(user: Codes, key: Times, compared: Callable[[Rows], pl.DataFrame]) -> Rows:
@@ -88,16 +106,20 @@ def _block_starts(offset: Offsets) -> Rows:
     return np.unique(np.concatenate([marks, [len(offset) - 1]]))
 
 
-def _sort_block(rows: Rows, key: Times, offset: Offsets, first: int, last: int) -> None:
-    """Sort the rows and keys of the users `first` to `last` in place."""
-    low, high = offset[first], offset[last]
-    part = key[low:high]
-    owner = np.repeat(np.arange(last - first, dtype=np.int64), np.diff(offset[first : last + 1]))
-    place_bits, key_bits, owner_bits = int(high - low).bit_length(), int(part.max(initial=0)).bit_length(), int(last - first).bit_length()
-    if place_bits + key_bits + owner_bits < 64:
-        packed = (((owner << key_bits) | part) << place_bits) | np.arange(high - low)
-        packed.sort()
-        order = packed & ((1 << place_bits) - 1)
-    else:
-        order = np.lexsort((part, owner))
-    rows[low:high], key[low:high] = rows[low:high][order], part[order]
+def _block_order(key: Times, offset: Offsets) -> Rows:
+    """The order of a block's events by user and key; `offset` bounds its users."""
+    n, users = len(key), len(offset) - 1
+    owner = np.repeat(np.arange(users, dtype=np.int64), np.diff(offset))
+    place_bits, key_bits, owner_bits = n.bit_length(), int(key.max(initial=0)).bit_length(), users.bit_length()
+    if place_bits + key_bits + owner_bits >= 64:
+        return np.lexsort((key, owner))
+    packed = (((owner << key_bits) | key) << place_bits) | np.arange(n)
+    packed.sort()
+    return packed & ((1 << place_bits) - 1)
+
+
+def _in_threads(work: Callable[[T], None], parts: Iterable[T]) -> None:
+    """Do independent parts of a work in threads: NumPy lets others run while it computes."""
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(work, parts):
+            pass
