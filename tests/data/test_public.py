@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from data_logs import histories
+from data_logs import dataset, histories
 
 from tongtu.data import public
 from tongtu.data.folder import open_dataset, save_dataset
@@ -121,6 +121,16 @@ def test_mind(tmp_path: Path) -> None:
     }
     assert rows == {("U1", 2): (["N3", "N4"], [True, False]), ("U2", 0): (["N1", "N3"], [False, True]), ("U1", 3): (["N5"], [False])}
     assert shown.time is not None and sorted(shown.time.tolist()) == [1573463158, 1573582290, 1573776000]
+
+
+def test_a_folder_of_that_name_is_opened_only_if_it_is_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = packed(tmp_path / "All_Beauty.csv.gz", ["user_id,parent_asin,rating,timestamp", "U,B,5.0,1600000001000"])
+    fetch("amazon2023-beauty", source=file, quiet=True)
+    (tmp_path / "amazon2023-beauty").mkdir()
+    assert histories(load("amazon2023-beauty")) == {"U": ["B"]}
+    save_dataset(dataset({"v": "c"}), tmp_path / "amazon2023-beauty")
+    assert histories(load("amazon2023-beauty")) == {"v": ["c"]}
 
 
 def test_unknown_names_and_missing_files(tmp_path: Path) -> None:

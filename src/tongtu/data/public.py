@@ -12,7 +12,7 @@ from pathlib import Path
 from tongtu.config import nearest
 from tongtu.data.dataset import Dataset
 from tongtu.data.fetch import Download, Wheel, cache_folder, get
-from tongtu.data.folder import RECORD, open_dataset, save_dataset
+from tongtu.data.folder import RECORD, open_dataset, read_record, save_dataset
 from tongtu.data.importer import ImportReport
 from tongtu.errors import DataError
 
@@ -68,13 +68,12 @@ def load(name_or_path: str | Path, quiet: bool = False) -> Dataset:
     Raises:
         DataError: If it is neither, cannot be fetched, or is damaged.
     """
-    path = Path(name_or_path)
-    if (path / RECORD).is_file() or path.is_dir() or len(path.parts) > 1:
+    path, name = Path(name_or_path), str(name_or_path)
+    if name in public_sets() and not (path / RECORD).is_file():
+        return fetch(name, quiet=quiet)[0]
+    if path.is_dir() or len(path.parts) > 1:
         return open_dataset(path)
-    if str(name_or_path) not in public_sets():
-        message = nearest(str(name_or_path), public_sets())
-        raise DataError(f"{str(name_or_path)!r} is neither a data set folder nor a public data set, {message} (`tongtu data list` shows them all)")
-    return fetch(str(name_or_path), quiet=quiet)[0]
+    raise DataError(f"{name!r} is neither a data set folder nor a public data set, {nearest(name, public_sets())} (`tongtu data list` shows them all)")
 
 
 def fetch(name: str, source: Path | None = None, out: Path | None = None, quiet: bool = False) -> tuple[Dataset, Path]:
@@ -91,7 +90,7 @@ def fetch(name: str, source: Path | None = None, out: Path | None = None, quiet:
     """
     wanted = public_set(name)
     target = out or cache_folder() / "data" / name
-    if source is None and (target / RECORD).is_file():
+    if source is None and (target / RECORD).is_file() and read_record(target)["name"] == name:
         return open_dataset(target), target
     with tempfile.TemporaryDirectory(prefix="tongtu-") as work:
         folder = _download(wanted, quiet) if source is None else source
