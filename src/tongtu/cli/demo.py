@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,8 +29,15 @@ def demo(
     data = load(values["data"])
     note(f"data: {time.monotonic() - started:,.1f} s, {data!r}")
     stats(Path(values["data"]))
-    run(experiment_from(values, tongtu.systems, str(file)), out, f"tongtu demo --out {out}{' --full' if full else ''}")
+    command = f"tongtu demo --out {out}{' --full' if full else ''}"
+    run(experiment_from(values, tongtu.systems, str(file)), out, command, _workers())
     print(f"all:     {time.monotonic() - started:,.0f} s")
+
+
+def _workers() -> int:
+    """Small models gain little from a second thread, and lose much where threads contend: systems side by side use the cores better."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, cores)
 
 
 def _installed(values: dict[str, Any]) -> dict[str, Any]:
