@@ -100,7 +100,7 @@ def test_itemknn_is_the_formula(similarity: str) -> None:
     assert (scores[expected == 0] < 0).all()
     few = make("itemknn", {"similarity": similarity, "neighbours": 6, "shrinkage": 2, "exponent": 0.3}).fit(DATA, QUIET)
     assert isinstance(few, ItemKNN)
-    kept = few._likeness.toarray()
+    kept = few._links.weights.toarray()
     assert ((kept > 0).sum(axis=1)[1:] == 6).all()
     np.testing.assert_allclose(np.sort(kept, axis=1)[:, -6:], np.sort(likeness, axis=1)[:, -6:], rtol=1e-5)
 

@@ -23,10 +23,11 @@ from scipy.sparse import csr_array, vstack
 
 from tongtu import hub
 from tongtu.config import configuration
-from tongtu.core import FitOptions, Request, RequestBatch, Scores, TopK
+from tongtu.core import FitOptions, Request, Scores, TopK
 from tongtu.progress import progress
 from tongtu.ranking import top_k
-from tongtu.systems.baselines._histories import history_matrix, popularity_share, user_item_matrix
+from tongtu.systems.baselines._histories import popularity_share, user_item_matrix
+from tongtu.systems.baselines._links import ItemLinks
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -74,7 +75,6 @@ class ItemKNN:
         met = user_item_matrix(data)
         users = met.T.tocsr()
         self.items, self.item_text = data.items, data.item_text
-        self._popularity = popularity_share(data.item_counts)
         counts = np.diff(users.indptr).astype(np.float32)
         blocks = []
         with progress("ItemKNN", data.items.size, "items", options.quiet) as bar:
@@ -82,15 +82,13 @@ class ItemKNN:
                 together = users[start:stop] @ met
                 blocks.append(self._neighbours(together.tocsr(), counts, start))
                 bar.advance(stop - start)
-        self._likeness = csr_array(vstack(blocks, format="csr"))
-        self.provenance = {"seed": options.seed, "fit_seconds": time.perf_counter() - started, "parameters": int(self._likeness.nnz)}
+        self._links = ItemLinks(csr_array(vstack(blocks, format="csr")), popularity_share(data.item_counts))
+        self.provenance = {"seed": options.seed, "fit_seconds": time.perf_counter() - started, "parameters": int(self._links.weights.nnz)}
         return self
 
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Summed likeness float32[n, width], positive where a neighbour reaches the item; below zero, by popularity, elsewhere."""
-        histories = history_matrix(RequestBatch.of(requests), self.items.size, self.config.decay)
-        reached: Scores = (histories @ self._likeness)[:, items].toarray()
-        return np.where(reached > 0, reached, self._popularity[items] - 1)
+        return self._links.score(requests, items, self.config.decay)
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
@@ -98,20 +96,15 @@ class ItemKNN:
 
     def save_pretrained(self, path: Path) -> None:
         """Write a model folder."""
-        likeness = self._likeness
-        arrays = {"popularity": self._popularity, "likeness": likeness.data, "neighbour": likeness.indices, "offset": likeness.indptr}
-        hub.save(path, self, arrays)
+        hub.save(path, self, self._links.arrays())
 
     @classmethod
     def from_pretrained(cls, path: Path) -> Self:
         """Open a model folder."""
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
-        system.items, system.item_text = folder.items, folder.item_text
-        system._popularity = folder.arrays["popularity"]
-        parts = (folder.arrays["likeness"], folder.arrays["neighbour"], folder.arrays["offset"])
-        system._likeness = csr_array(parts, shape=(folder.items.size, folder.items.size))
-        system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
+        system.items, system.item_text, system._links = folder.items, folder.item_text, ItemLinks.of(folder.arrays)
+        system.provenance = dict(folder.facts["provenance"])
         return system
 
     def _neighbours(self, together: csr_array, counts: npt.NDArray[np.float32], start: int) -> csr_array:

@@ -16,16 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_array
 
 from tongtu import hub
 from tongtu.config import configuration
-from tongtu.core import FitOptions, Request, RequestBatch, Scores, TopK
+from tongtu.core import FitOptions, Request, Scores, TopK
 from tongtu.data.cooccurrence import rules, strongest
 from tongtu.ranking import top_k
-from tongtu.systems.baselines._histories import history_matrix, popularity_share, require_events
+from tongtu.systems.baselines._histories import popularity_share, require_events
+from tongtu.systems.baselines._links import ItemLinks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,17 +68,14 @@ class SequentialRules:
         options, config, started = options or FitOptions(), self.config, time.perf_counter()
         require_events(data)
         self.items, self.item_text = data.items, data.item_text
-        self._popularity = popularity_share(data.item_counts)
         found = rules(data, config.distance_decay, config.backward, config.source_power, config.neighbour_power)
-        self._rules = csr_array(strongest(found, config.rules))
-        self.provenance = {"seed": options.seed, "fit_seconds": time.perf_counter() - started, "parameters": int(self._rules.nnz)}
+        self._links = ItemLinks(csr_array(strongest(found, config.rules)), popularity_share(data.item_counts))
+        self.provenance = {"seed": options.seed, "fit_seconds": time.perf_counter() - started, "parameters": int(self._links.weights.nnz)}
         return self
 
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Summed rules float32[n, width], positive where one reaches the item; below zero, by popularity, elsewhere."""
-        histories = history_matrix(RequestBatch.of(requests), self.items.size, self.config.decay)
-        reached: Scores = (histories @ self._rules)[:, items].toarray()
-        return np.where(reached > 0, reached, self._popularity[items] - 1)
+        return self._links.score(requests, items, self.config.decay)
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
@@ -86,17 +83,13 @@ class SequentialRules:
 
     def save_pretrained(self, path: Path) -> None:
         """Write a model folder."""
-        found = self._rules
-        hub.save(path, self, {"popularity": self._popularity, "weight": found.data, "follower": found.indices, "offset": found.indptr})
+        hub.save(path, self, self._links.arrays())
 
     @classmethod
     def from_pretrained(cls, path: Path) -> Self:
         """Open a model folder."""
         folder = hub.read(path, cls)
         system = cls(hub.restore_config(folder, cls.Config))
-        system.items, system.item_text = folder.items, folder.item_text
-        system._popularity = folder.arrays["popularity"]
-        parts = (folder.arrays["weight"], folder.arrays["follower"], folder.arrays["offset"])
-        system._rules = csr_array(parts, shape=(folder.items.size, folder.items.size))
+        system.items, system.item_text, system._links = folder.items, folder.item_text, ItemLinks.of(folder.arrays)
         system.provenance = dict(folder.facts["provenance"])
         return system
