@@ -23,7 +23,7 @@ def environment(packages: Iterable[str] = ("numpy", "polars", "pyarrow", "torch"
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "ram_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "load_at_start": [round(part, 2) for part in os.getloadavg()],
+        "load_average": [round(part, 2) for part in os.getloadavg()],
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},
@@ -32,7 +32,8 @@ def environment(packages: Iterable[str] = ("numpy", "polars", "pyarrow", "torch"
 
 def write(name: str, result: Mapping[str, Any], packages: Iterable[str] = ("numpy", "polars", "pyarrow", "torch")) -> Path:
     """Write `benchmarks/results/NAME.json`: the facts first, then the result."""
-    command = " ".join(shlex.quote(part) for part in ["python", str(Path("benchmarks") / Path(sys.argv[0]).name), *sys.argv[1:]])
+    given = ["PATH" if Path(part).is_absolute() else part for part in sys.argv[1:]]  # where files lay on this machine tells nobody anything
+    command = " ".join(shlex.quote(part) for part in ["python", str(Path("benchmarks") / Path(sys.argv[0]).name), *given])
     facts = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "command": command, "environment": environment(packages)}
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
