@@ -23,6 +23,7 @@ RANK = {
     "scale": 5,
     **dict.fromkeys(("report", "serve", "testing"), 6),
     "cli": 7,
+    "__main__": 8,
 }
 GROUND = 0  # the files of rank 0 may import each other
 HEAVY = ("torch", "transformers", "accelerate", "implicit")
