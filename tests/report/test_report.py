@@ -168,3 +168,11 @@ def test_labels_keep_apart() -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.012, "12 ms"), (3.21, "3.2 s"), (62, "62 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (None, "–")])
 def test_durations(value: float | None, text: str) -> None:
     assert words.seconds(value) == text
+
+
+def test_many_equals_are_counted_in_the_headline_and_named_below(results: dict[str, Any]) -> None:
+    for pair in results["pairs"]:
+        pair["p_holm"] = 1.0
+    text = " ".join(Page(render(results)).text)
+    assert "SASRec ranks first with NDCG@10 0.0940, but 7 others cannot be told from it." in text
+    assert "does not tell it from HSTU, BERT4Rec, EASE, ItemKNN, ALS, BPR or Popular." in text

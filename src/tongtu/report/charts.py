@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 480.0, 310.0
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 16.0, 14.0, 46.0
+LEFT, RIGHT, TOP, BOTTOM = 64.0, 16.0, 14.0, 46.0
 _LETTER, _LINE = 7.8, 15.0  # how wide and high a letter of a label is, about
 
 Box = tuple[float, float, float, float]

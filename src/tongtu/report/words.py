@@ -68,6 +68,8 @@ def summary(ranked: Sequence[Row], metric: str, pairs: Mapping[tuple[str, str], 
     equal = [row["label"] for row in rest if pairs.get((best["label"], row["label"]), {"p": 0})["p"] >= level]
     said = [_headline(best, rest, metric, equal), *_interval(best, metric)]
     if rest:
+        if len(equal) > 2:
+            said.append(f"The paired test over the same users does not tell it from {_listed(equal)}.")
         said.append(_margin(best, rest[0], metric, pairs.get((best["label"], rest[0]["label"])), level))
     return [*said, *_cost(ranked, metric)]
 
@@ -77,7 +79,8 @@ def _headline(best: Row, rest: Sequence[Row], metric: str, equal: Sequence[str])
     if not rest:
         return f"{best['label']} reaches {value}."
     if equal:
-        return f"{best['label']} ranks first with {value}, but {_listed(equal)} cannot be told from it."
+        others = _listed(equal) if len(equal) < 3 else f"{len(equal)} others"
+        return f"{best['label']} ranks first with {value}, but {others} cannot be told from it."
     return f"{best['label']} wins with {value}."
 
 
@@ -114,4 +117,4 @@ def _cost(ranked: Sequence[Row], metric: str) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
