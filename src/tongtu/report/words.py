@@ -79,7 +79,7 @@ def _headline(best: Row, rest: Sequence[Row], metric: str, equal: Sequence[str])
     if not rest:
         return f"{best['label']} reaches {value}."
     if equal:
-        others = _listed(equal) if len(equal) < 3 else f"{len(equal)} others"
+        others = " and ".join(equal) if len(equal) < 3 else f"{len(equal)} others"
         return f"{best['label']} ranks first with {value}, but {others} cannot be told from it."
     return f"{best['label']} wins with {value}."
 
