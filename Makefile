@@ -22,9 +22,6 @@ install: $(DEV)
 demo: $(RUN)
 	@$(BIN)/tongtu demo --out $(OUT)
 
-# Tests are small: a second thread wins them nothing, and on a busy machine two threads that contend lose tenfold.
-test test-slow: export OMP_NUM_THREADS := 1
-
 test: lint
 	@$(BIN)/python -m pytest -m "not slow"
 	@echo "Left out: tests marked slow (kill points, learning sweeps, downloads); \`make test-slow\` runs them."

@@ -59,8 +59,7 @@ class Follower:
     def fit(self, data: Dataset, options: FitOptions = FitOptions()) -> Self:  # noqa: B008
         size = data.items.size
         self.items = data.items
-        inner = np.ones(data.n_events - 1, bool)
-        inner[data.offset[1:-1] - 1] = False
+        inner = data.event_user[1:] == data.event_user[:-1]
         pair = (data.item[:-1].astype(np.int64) * size + data.item[1:])[inner]
         self.table = np.bincount(pair, minlength=size * size).reshape(size, size).astype(np.float32)
         self.table += np.random.default_rng(options.seed).random((size, size), np.float32) * self.config.noise
