@@ -38,8 +38,8 @@ def test_twenty_kill_points_resume_bit_identical(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_resumes_to_the_same_model(tmp_path: Path) -> None:
-    first = tiny_fit(tmp_path, resume=False, epochs=2)
-    again = tiny_fit(tmp_path, resume=True, epochs=2)
+    first = tiny_fit(tmp_path, resume=False, epochs=2, checkpoint_seconds=0)
+    again = tiny_fit(tmp_path, resume=True, epochs=2, checkpoint_seconds=0)
     assert first.provenance["curves"] == again.provenance["curves"]
 
 
