@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tongtu import systems as known
+from tongtu.cli import demo
+from tongtu.config import read_toml
+from tongtu.evaluation.experiment import experiment_from
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize("name", ["demo.toml", "demo-full.toml"])
+def test_the_demo_compares_every_system(name: str) -> None:
+    file = Path(demo.__file__).with_name(name)
+    experiment = experiment_from(read_toml(file), known, name)
+    ours = [card.name for card in known.cards().values() if card.where.startswith("tongtu.")]
+    assert [entry.name for entry in experiment.systems] == ours
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_table_and_report_and_repeats_nothing(tongtu: Run, tmp_path: Path) -> None:
+    result = tongtu("demo", "--out", tmp_path / "demo")
+    assert result.exit_code == 0, result.stderr
+    for title in titles():
+        assert title in result.stdout
+    assert (tmp_path / "demo" / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    again = tongtu("demo", "--out", tmp_path / "demo")
+    assert again.stderr.count("kept from before") == len(titles())
+
+
+def titles() -> list[str]:
+    return [card.title for card in known.cards().values()]
