@@ -84,7 +84,7 @@ class ItemSequenceNet(nn.Module):
         super().__init__()
         D = config.width
         self.size, self.causal = size, causal
-        self.scale = D**0.5 if config.block == "sasrec" else 1.0
+        self.scale = 1.0 if config.block == "bert" else D**0.5  # BERT norms its input; elsewhere items must outweigh what blocks add to them
         self.item = nn.Embedding(size + extra, D, padding_idx=PAD)
         absolute = config.positions == "absolute"
         self.position = nn.Embedding(config.max_length + 1, D) if absolute else None

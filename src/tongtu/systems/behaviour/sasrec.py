@@ -5,17 +5,16 @@ Loss" (RecSys 2023) for the softmax losses; Petrov & Macdonald, "gSASRec" (RecSy
 "eSASRec" (RecSys 2025) for the gated blocks.
 
 How ours differs: positions count from the newest event (the original counts from the left of a left-padded window, which is
-the same thing); all positions of a sequence train at once in batches of equal length; the default block is the usual pre-norm
-one and the default loss the full softmax, since the original block and binary cross-entropy measure worse on every data set
-here. `block = "sasrec"`, `inner = 1`, `loss.kind = "bce"`, `loss.negatives = 1` is the paper's model; `block = "ligr"` with
-`loss.kind = "sampled"` is eSASRec.
+the same thing); all positions of a sequence train at once in batches of equal length; and the default loss is the full
+softmax. `loss.kind = "bce"`, `loss.negatives = 1`, `loss.share = "position"` is the paper's model; `block = "ligr"`, `inner = 4`
+with `loss.kind = "sampled"` is eSASRec. Figures on Beauty, Sports and MovieLens-1M: benchmarks/results/quality_*.json.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import polars as pl
 import torch
@@ -29,6 +28,7 @@ from tongtu.nn.losses import LossConfig, make_loss
 from tongtu.nn.neighbours import NeighbourConfig, Neighbours, cooccurrence_vectors
 from tongtu.nn.objectives import NextItem
 from tongtu.nn.sequence import BodyConfig, ItemSequenceNet
+from tongtu.nn.transformer import BlockKind
 from tongtu.ranking import top_k
 from tongtu.systems.behaviour import sequence
 from tongtu.train.batches import training_sequences
@@ -50,6 +50,8 @@ class SASRecConfig(BodyConfig):
         training: How to train.
     """
 
+    inner: Annotated[float, Field(gt=0)] = 1
+    block: BlockKind = "sasrec"
     windows: Literal["last", "all"] = "last"
     loss: LossConfig = Field(default_factory=LossConfig)
     start: Literal["noise", "cooccurrence"] = "noise"
