@@ -21,9 +21,8 @@ import torch
 from pydantic import Field
 
 from tongtu.config import configuration
-from tongtu.core import FitOptions, Offsets, Request, RequestBatch, Scores, TopK
+from tongtu.core import FitOptions, Offsets, Request, Scores, TopK
 from tongtu.data.dataset import Dataset
-from tongtu.nn.answer import score_requests, with_popularity
 from tongtu.nn.batch import Batch
 from tongtu.nn.losses import LossConfig, make_loss
 from tongtu.nn.objectives import Cloze
@@ -79,10 +78,8 @@ class BERT4Rec:
 
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Logits of a [MASK] behind the history; popularity without a known item."""
-        batch = RequestBatch.of(requests)
         room = self.config.max_length - 1  # the [MASK] takes one place
-        scores = score_requests(self.net, batch, items, room, lambda history: _append(history, self.items.size), self.config.loss.temperature)
-        return with_popularity(scores, batch, self.counts, items)
+        return sequence.score(self, requests, items, room, lambda history: _append(history, self.items.size))
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""

@@ -19,9 +19,8 @@ import polars as pl
 from pydantic import Field
 
 from tongtu.config import configuration
-from tongtu.core import FitOptions, Offsets, Request, RequestBatch, Scores, TopK
+from tongtu.core import FitOptions, Offsets, Request, Scores, TopK
 from tongtu.data.dataset import Dataset
-from tongtu.nn.answer import score_requests, with_popularity
 from tongtu.nn.hstu import HSTUBodyConfig, HSTUNet
 from tongtu.nn.losses import LossConfig, make_loss
 from tongtu.nn.objectives import NextItem
@@ -69,9 +68,7 @@ class HSTU:
 
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Cosines over the temperature of the last state with the items; popularity without a known item."""
-        batch = RequestBatch.of(requests)
-        scores = score_requests(self.net, batch, items, self.config.max_length, temperature=self.config.loss.temperature)
-        return with_popularity(scores, batch, self.counts, items)
+        return sequence.score(self, requests, items, self.config.max_length)
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""

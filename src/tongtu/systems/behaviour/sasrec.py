@@ -21,9 +21,8 @@ import torch
 from pydantic import Field
 
 from tongtu.config import configuration
-from tongtu.core import FitOptions, Offsets, Request, RequestBatch, Scores, TopK
+from tongtu.core import FitOptions, Offsets, Request, Scores, TopK
 from tongtu.data.dataset import Dataset
-from tongtu.nn.answer import score_requests, with_popularity
 from tongtu.nn.losses import LossConfig, make_loss
 from tongtu.nn.neighbours import NeighbourConfig, Neighbours, cooccurrence_vectors
 from tongtu.nn.objectives import NextItem
@@ -87,9 +86,7 @@ class SASRec:
 
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Dot products (or cosines over the temperature) of the last state with the items; popularity without a known item."""
-        batch = RequestBatch.of(requests)
-        scores = score_requests(self.net, batch, items, self.config.max_length, temperature=self.config.loss.temperature)
-        return with_popularity(scores, batch, self.counts, items)
+        return sequence.score(self, requests, items, self.config.max_length)
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from tongtu import hub
-from tongtu.core import FitOptions, Offsets, Recommender
+from tongtu.core import FitOptions, Offsets, Recommender, Request, RequestBatch, Scores
 from tongtu.data.dataset import Dataset
-from tongtu.nn.answer import arrays_of, load_arrays
-from tongtu.nn.batch import Sequences
+from tongtu.nn.answer import arrays_of, load_arrays, score_requests, with_popularity
+from tongtu.nn.batch import Batch, Sequences
 from tongtu.nn.sequence import Objective
 from tongtu.train.loop import train
 from tongtu.train.settings import Training
@@ -61,6 +61,15 @@ def learn(
         "curves": done.curves,
     }
     return system
+
+
+def score(
+    system: SequenceSystem, requests: Sequence[Request], items: slice, last: int, ask: Callable[[Batch], Batch] = lambda history: history
+) -> Scores:
+    """Scores of a sequence model, and popularity for requests without a known item; see `score_requests`."""
+    batch = RequestBatch.of(requests)
+    scores = score_requests(system.net, batch, items, last, ask, system.config.loss.temperature)
+    return with_popularity(scores, batch, system.counts, items)
 
 
 def save(system: SequenceSystem, path: Path) -> None:
