@@ -99,7 +99,7 @@ def test_validator_gives_the_same_figures(log: Dataset) -> None:
 def test_slices_part_the_cases(log: Dataset) -> None:
     split = leave_one_out(log)
     result = evaluate(Follower().fit(split.train), split.test, split.train)
-    assert set(result.slices) == {"history length", "target popularity", "gender"}  # every zip occurs once: no slice
+    assert set(result.slices) == {"history length", "target popularity", "target's training events", "gender"}  # every zip occurs once: no slice
     for parts in result.slices.values():
         assert sum(part["cases"] for part in parts.values()) == len(split.test)
         mean = sum(part["cases"] * part["ndcg@10"] for part in parts.values()) / len(split.test)
@@ -109,6 +109,8 @@ def test_slices_part_the_cases(log: Dataset) -> None:
     counts = split.train.item_counts[split.test.target]
     assert (counts[part == names.index("new")] == 0).all()
     assert counts[part == names.index("head")].min() >= counts[part == names.index("tail")].max()
+    names, part = partitions(split.test, split.train)["target's training events"]
+    assert {names[p] for p, n in zip(part, counts, strict=True) if 1 <= n <= 4} <= {"1-4"} and {names[p] for p in part[counts == 0]} <= {"0"}
     names, part = partitions(split.test, split.train)["history length"]
     assert {names[p] for p, n in zip(part, split.test.requests.lengths, strict=True) if 5 <= n <= 9} == {"5-9"}
 

@@ -8,7 +8,7 @@ from follower import make_log
 
 from tongtu.config import build, plain
 from tongtu.data.dataset import Dataset
-from tongtu.errors import ConfigError
+from tongtu.errors import ConfigError, DataError
 from tongtu.evaluation.protocol import PROTOCOLS, EvalProtocol, protocol_from
 
 OTHER = {
@@ -19,6 +19,7 @@ OTHER = {
     "targets": "every",
     "fraction": 0.3,
     "shots": 2,
+    "new_items": 0.2,
     "users": 9,
     "candidates": "uniform-100",
     "cutoffs": (5, 10),
@@ -69,6 +70,20 @@ def test_without_test_adds_validation_and_no_test_event(log: Dataset, name: str)
             assert np.array_equal(learned, request.history) and target not in learned[len(request.history) :]
     if name == "leave-one-out":
         assert more.n_events == split.train.n_events + len(split.valid)
+
+
+def test_new_items_are_never_learned_but_stay_in_histories_and_targets(log: Dataset) -> None:
+    rule = EvalProtocol(new_items=0.3)
+    plain_split, split = EvalProtocol().split(log), rule.split(log)
+    new = np.flatnonzero((plain_split.train.item_counts > 0) & (split.train.item_counts == 0))
+    assert len(new) == round(0.3 * (plain_split.train.item_counts > 0).sum())
+    assert np.array_equal(split.test.target, plain_split.test.target) and np.isin(split.test.target, new).any()
+    assert any(np.isin(request.history, new).any() for request in split.test.requests)
+    assert np.array_equal(split.train.item_counts[np.setdiff1d(np.arange(log.items.size), new)], np.delete(plain_split.train.item_counts, new))
+    assert not np.isin(rule.without_test(log).item, new).any(), "nor when validation events are learned too"
+    assert not np.array_equal(split.train.item_counts, EvalProtocol(new_items=0.3, seed=1).split(log).train.item_counts)
+    with pytest.raises(DataError, match="choose one between 0 and 1"):
+        EvalProtocol(new_items=1e-6).split(log)
 
 
 def test_from_a_name_or_a_table() -> None:

@@ -115,6 +115,27 @@ def cold_users(data: Dataset, fraction: float = 0.2, shots: int = 0, seed: int =
     )
 
 
+def new_items(split: Split, share: float, seed: int = 0) -> Split:
+    """Some items become new: they keep their places in histories and as targets, and no training event is left of them.
+
+    What a system answers for them comes from their text or other fields alone.
+
+    Args:
+        split: Any split.
+        share: Of the items with training events, which `seed` draws.
+        seed: Of the draw.
+
+    Raises:
+        DataError: If the share is so small that no item becomes new, or so large that nothing is left to learn from.
+    """
+    train = split.train
+    able = np.flatnonzero(train.item_counts)
+    chosen = np.random.default_rng([seed, len(able)]).permutation(able)[: round(len(able) * share)]
+    if not 0 < len(chosen) < len(able):
+        raise DataError(f"{train.name}: a share of {share:g} makes {len(chosen)} of {len(able)} items new: choose one between 0 and 1 that leaves both kinds")
+    return Split(train.keep_events(~np.isin(train.item, chosen)), split.valid, split.test)
+
+
 def whole(data: Dataset) -> Split:
     """Everything is for training and nothing is held out: for the model that goes into service."""
     nothing = _cases(data, np.zeros(0, np.int64), True)

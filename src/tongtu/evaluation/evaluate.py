@@ -30,6 +30,7 @@ from tongtu.vocab import Vocab
 LIST = 10
 _REQUESTS_AT_ONCE = 4096
 _LENGTHS = (0, 1, 5, 10, 20, 50)
+_FREQUENCIES = (0, 1, 5, 20, 100)
 _MOST_VALUES = 20
 Slices = dict[str, dict[str, dict[str, Any]]]
 
@@ -161,7 +162,7 @@ def slice_metrics(values: Mapping[str, Values], cases: Cases, train: Dataset, se
 
     "history length" parts by the number of events of the history; "target popularity" by the target's training events:
     "head", "middle" and "tail" are the most popular items that took a third of all training events, those of the next
-    third, and the rest; "new" items have none. Each user attribute with at most 20 values parts by its value.
+    third, and the rest; "new" items have none; "target's training events" by their number itself. Each user attribute with at most 20 values parts by its value.
     """
     names_of = [f"{metric}@{LIST}" for metric in RANK_METRICS]
     ndcg = names_of.index(f"ndcg@{LIST}")
@@ -181,11 +182,10 @@ def slice_metrics(values: Mapping[str, Values], cases: Cases, train: Dataset, se
 
 def partitions(cases: Cases, train: Dataset) -> Mapping[str, tuple[list[str], npt.NDArray[np.int64]]]:
     """The ways of parting cases: names of the parts, and int64[cases] which part each case is in."""
-    ends = [*(f"{low}-{high - 1}" for low, high in pairwise(_LENGTHS[1:])), f"{_LENGTHS[-1]}+"]
-    length = np.searchsorted(_LENGTHS, cases.requests.lengths, side="right") - 1
     ways = {
-        "history length": (["0", *ends], length),
+        "history length": _bands(_LENGTHS, cases.requests.lengths),
         "target popularity": (["head", "middle", "tail", "new"], _popularity_part(train.item_counts)[cases.target]),
+        "target's training events": _bands(_FREQUENCIES, train.item_counts[cases.target]),
     }
     for column in train.user_attributes.iter_columns():
         text = column.cast(pl.String)
@@ -194,6 +194,12 @@ def partitions(cases: Cases, train: Dataset) -> Mapping[str, tuple[list[str], np
             part = text.replace_strict(names, range(len(names)), default=len(names), return_dtype=pl.Int64).fill_null(len(names)).to_numpy()
             ways[column.name] = ([*names, "unknown"], part[cases.user - 1])
     return ways
+
+
+def _bands(bounds: Sequence[int], values: Offsets) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Names of the bands that start at `bounds`, the first of which holds its bound alone, and the band of each value."""
+    ends = [*(f"{low}-{high - 1}" for low, high in pairwise(bounds[1:])), f"{bounds[-1]}+"]
+    return [str(bounds[0]), *ends], np.searchsorted(bounds, values, side="right") - 1
 
 
 def _popularity_part(counts: Offsets) -> Offsets:

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from tongtu.candidates import named
 from tongtu.config import build, configuration, nearest, plain
 from tongtu.data.dataset import Dataset
-from tongtu.data.splits import Cases, Split, Targets, cold_users, global_time, leave_one_out
+from tongtu.data.splits import Cases, Split, Targets, cold_users, global_time, leave_one_out, new_items
 from tongtu.errors import ConfigError
 
 CUTOFFS = (1, 5, 10, 20, 50)
@@ -33,6 +33,7 @@ class EvalProtocol:
         valid, test: For global_time, the fractions of events before the two cuts.
         targets: For global_time, the first event of each user after a cut, or every one.
         fraction, shots: For cold_users, the share of users held out and the events of history they show.
+        new_items: Share of the items whose training events are taken away, so that systems meet them for the first time.
         users: Ask only this many users, drawn by `seed`, in the test; None asks all. Validation keeps everybody.
         candidates: None ranks the whole catalogue. "uniform-100" and "popularity-100" rank the target among so many sampled
             unseen items, as some papers do; such numbers are only comparable with those papers'.
@@ -49,6 +50,7 @@ class EvalProtocol:
     targets: Targets = "first"
     fraction: float = 0.2
     shots: int = Field(0, ge=0)
+    new_items: float = Field(0.0, ge=0, lt=1)
     users: int | None = Field(None, ge=1)
     candidates: str | None = None
     cutoffs: tuple[int, ...] = CUTOFFS
@@ -77,6 +79,8 @@ class EvalProtocol:
             split = global_time(data, self.valid, self.test, self.targets, self.filter_seen)
         else:
             split = cold_users(data, self.fraction, self.shots, self.seed, self.filter_seen)
+        if self.new_items:
+            split = new_items(split, self.new_items, self.seed)
         valid, test = split.valid, self._sample(split.test)
         if self.candidates is not None:
             valid, test = (self._limited(cases, split.train) for cases in (valid, test))
@@ -84,11 +88,13 @@ class EvalProtocol:
 
     def without_test(self, data: Dataset) -> Dataset:
         """Every event that comes before the test: what a model chosen on validation may be fitted on again."""
-        test = dataclasses.replace(self, users=None, candidates=None).split(data).test
+        split = dataclasses.replace(self, users=None, candidates=None).split(data)
+        test = split.test
         first = np.full(data.users.size, data.n_events)
         place = data.offset[test.user - 1] if self.scheme == "cold_users" else test.requests.stop
         np.minimum.at(first, test.user, place)
-        return data.keep_events(np.arange(data.n_events) < first[data.event_user])
+        early = np.arange(data.n_events) < first[data.event_user]
+        return data.keep_events(early & (split.train.item_counts[data.item] > 0) if self.new_items else early)
 
     def fingerprint(self, data: Dataset) -> str:
         """SHA-256 over every field and the data set: results with different ones may not be compared."""
@@ -113,6 +119,7 @@ PROTOCOLS = {
         EvalProtocol(),
         EvalProtocol(name="global-time", scheme="global_time"),
         EvalProtocol(name="cold-users", scheme="cold_users", shots=3),
+        EvalProtocol(name="new-items", new_items=0.1),
         EvalProtocol(name="sasrec-uniform-100", candidates="uniform-100"),  # Kang & McAuley, ICDM 2018
         EvalProtocol(name="bert4rec-popularity-100", candidates="popularity-100"),  # Sun et al., CIKM 2019
     )
