@@ -5,8 +5,8 @@
 LOG is Amazon 2014 Beauty: a data set folder, or a Parquet or CSV file with user_id, item_id and position. Both sides learn the
 same events, look for the same validation items among all items the user has not seen, and run one after the other, each in a
 process of its own. RecTools gets its best setting: for each of its variants, three batch sizes with each number of threads are
-timed on a part of an epoch, then the best with bfloat16 and with a loading process; that setting runs until the target or the
-time limit. Run it on an idle machine. `peers/rectools_sasrec.py` says how to make RecTools' environment.
+timed on a part of an epoch, then the best with bfloat16 (where the processor computes in it) and with a loading process; that
+setting runs until the target or the time limit. A variant named by `--trial-only` is timed and not run. Run it on an idle machine. `peers/rectools_sasrec.py` says how to make RecTools' environment.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 from _data import command, read
 from _record import environment, write
 
 from tongtu.data.dataset import Dataset
+from tongtu.nn.softmax import low_precision
 
 PEERS = Path(__file__).parent / "peers"
 SIZE = {"width": 64, "blocks": 1, "heads": 1, "length": 50, "dropout": 0.2}
@@ -141,6 +143,8 @@ def main() -> None:
         helped = bench.ours("neighbour targets", NEIGHBOURS, fastest.threads, goal)
         trials: list[Run] = []
         peers: list[Run] = []
+        for variant in options.trial_only:
+            trials += choose(bench, variant)[0]
         for variant in options.variants:
             tried, threads, best = choose(bench, variant)
             trials += tried
@@ -171,6 +175,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=2400, help="seconds given to each run")
     parser.add_argument("--trial", type=float, default=20, help="seconds given to each setting of the peer that is tried")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="of the peer")
+    parser.add_argument("--trial-only", nargs="+", choices=VARIANTS, default=[], help="variants of the peer whose epoch is timed, and which are not run")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 256], help="of the peer")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="tried on both sides")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of ours")
@@ -189,7 +194,8 @@ def choose(bench: Bench, variant: str) -> tuple[list[Run], int, list[str]]:
     """The trials of a variant of the peer, and the threads and arguments of the fastest."""
     tried = [bench.trial(variant, threads, ["--batch-size", str(size)]) for size in bench.options.batch_sizes for threads in bench.options.threads]
     best = min(tried, key=lambda run: run.trial)
-    for more in ([] if variant == "flat" else [["--precision", "bf16-mixed"]]) + [["--workers", "1"]]:
+    quick = low_precision(torch.device("cpu")) == torch.bfloat16  # elsewhere bfloat16 is emulated, slowly
+    for more in ([["--precision", "bf16-mixed"]] if quick and variant != "flat" else []) + [["--workers", "1"]]:
         chosen = best.arguments[best.arguments.index("--batch-size") :]
         tried.append(bench.trial(variant, best.threads, [*chosen, *more]))
         best = min(best, tried[-1], key=lambda run: run.trial)

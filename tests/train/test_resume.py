@@ -24,7 +24,7 @@ def run(script: str, *arguments: str, launcher: tuple[str, ...] = ()) -> str:
 
 def kill(folder: Path, points: int) -> None:
     outcome = json.loads(run("kill.py", str(folder), str(points), "0"))
-    assert outcome["points"] == points
+    assert outcome["points"] >= points
     assert outcome["killed_midway"] >= points // 3, "too few kills came while there was something to resume"
 
 

@@ -18,8 +18,9 @@ from torch.nn import functional
 
 from tongtu.config import configuration
 from tongtu.core import PAD, Offsets
-from tongtu.nn.softmax import Soft, full_softmax
+from tongtu.nn.softmax import Soft, full_softmax, low_precision
 
+_PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _MASKED = -1e4  # a logit that counts as impossible, and stays finite in bfloat16
 
 
@@ -36,7 +37,7 @@ class LossConfig:
         calibration: gBCE's t, from 0 (plain BCE) to 1 (fully calibrated).
         temperature: Cosine logits divided by this; None for plain dot products.
         label_smoothing: Share of the target spread evenly over the catalogue (full softmax only).
-        precision: Of the logits of the full softmax.
+        precision: Of the logits of the full softmax; "auto" is bfloat16 where the device has instructions for it, else float32.
     """
 
     kind: Literal["softmax", "sampled", "bce", "gbce"] = "softmax"
@@ -47,7 +48,7 @@ class LossConfig:
     calibration: Annotated[float, Field(ge=0, le=1)] = 0.75
     temperature: Annotated[float, Field(gt=0)] | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class CatalogueLoss(Protocol):
@@ -77,8 +78,8 @@ class FullSoftmax:
 
     def __call__(self, state_ND: Tensor, items_VD: Tensor, target_N: Tensor, draw: torch.Generator, soft: Soft | None = None) -> Tensor:
         state_ND, items_VD = scaled(state_ND, items_VD, self.config.temperature)
-        low = self.config.precision == "bf16"
-        return full_softmax(state_ND, items_VD, target_N, torch.bfloat16 if low else torch.float32, self.config.label_smoothing, soft)
+        precision = _PRECISION.get(self.config.precision) or low_precision(state_ND.device)
+        return full_softmax(state_ND, items_VD, target_N, precision, self.config.label_smoothing, soft)
 
 
 class SampledLoss:
