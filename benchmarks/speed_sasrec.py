@@ -6,7 +6,8 @@ LOG is Amazon 2014 Beauty: a data set folder, or a Parquet or CSV file with user
 same events, look for the same validation items among all items the user has not seen, and run one after the other, each in a
 process of its own. RecTools gets its best setting: for each of its variants, three batch sizes with each number of threads are
 timed on a part of an epoch, then the best with bfloat16 (where the processor computes in it) and with a loading process; that
-setting runs until the target or the time limit. A variant named by `--trial-only` is timed and not run. Run it on an idle machine. `peers/rectools_sasrec.py` says how to make RecTools' environment.
+setting runs until the target or the time limit. A variant named by `--trial-only` is timed and not run. Run it on
+an idle machine. `peers/rectools_sasrec.py` says how to make RecTools' environment.
 """
 
 from __future__ import annotations

@@ -162,7 +162,8 @@ def slice_metrics(values: Mapping[str, Values], cases: Cases, train: Dataset, se
 
     "history length" parts by the number of events of the history; "target popularity" by the target's training events:
     "head", "middle" and "tail" are the most popular items that took a third of all training events, those of the next
-    third, and the rest; "new" items have none; "target's training events" by their number itself. Each user attribute with at most 20 values parts by its value.
+    third, and the rest; "new" items have none; "target's training events" by their number itself. Each user attribute with at most
+    20 values parts by its value.
     """
     names_of = [f"{metric}@{LIST}" for metric in RANK_METRICS]
     ndcg = names_of.index(f"ndcg@{LIST}")

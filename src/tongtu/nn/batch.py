@@ -8,8 +8,9 @@ would be scored at a position that short training sequences never reach; `Batch.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -98,9 +99,26 @@ def _next_times(time: Tensor, length: Tensor, now: Times | None) -> Tensor:
     return following.scatter(1, newest, asked)
 
 
+class Examples(Protocol):
+    """What a network is trained on, example by example."""
+
+    @property
+    def length(self) -> Offsets:
+        """int64[n], the events or tokens of each example, by which batches are cut."""
+        ...
+
+    def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
+        """Whole examples, before an objective marks what is to be learned."""
+        ...
+
+    def columns(self) -> Iterator[npt.NDArray[Any]]:
+        """Everything the examples are made of; a resumed run must find the same."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sequences:
-    """Training sequences in columns: sequence i is `item[stop[i] - length[i]:stop[i]]`, which may be mapped from disk."""
+    """`Examples` that are sequences, in columns: sequence i is `item[stop[i] - length[i]:stop[i]]`, which may be mapped from disk."""
 
     item: Codes
     stop: Offsets
@@ -111,7 +129,11 @@ class Sequences:
         return len(self.stop)
 
     def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
-        """Whole sequences, before an objective marks what is to be learned."""
+        """See `Examples`."""
         stop, length = self.stop[rows], self.length[rows]
         time = None if self.time is None else pad(self.time, stop, length)
         return Batch(pad(self.item, stop, length), torch.from_numpy(length), time=time)
+
+    def columns(self) -> Iterator[npt.NDArray[Any]]:
+        """See `Examples`."""
+        yield from (self.item, self.stop, self.length)

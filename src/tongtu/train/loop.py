@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from tongtu.config import plain
 from tongtu.core import PAD, FitOptions
-from tongtu.nn.batch import Batch, Sequences
+from tongtu.nn.batch import Batch, Examples
 from tongtu.nn.sequence import Objective
 from tongtu.progress import Bar, progress
 from tongtu.train import checkpoint
@@ -44,13 +44,14 @@ class Trained:
     curves: list[dict[str, float]] = field(default_factory=list)
 
 
-def train(net: nn.Module, objective: Objective, sequences: Sequences, training: Training, options: FitOptions, measure: Measure | None = None) -> Trained:
+def train(net: nn.Module, objective: Objective, examples: Examples, training: Training, options: FitOptions, measure: Measure | None = None) -> Trained:
     """Train `net` in place.
 
     Args:
-        net: A `SequenceModel`.
+        net: A `SequenceModel`; parameters that need no gradient stay as they are. Where it has `rate_factors`, a mapping from the
+            beginnings of parameters' names to numbers, those parameters learn at so many times the learning rate.
         objective: What it learns.
-        sequences: What from.
+        examples: What from.
         training: How.
         options: Seed, checkpoint folder, device.
         measure: Validates the network as it stands; the best weights by its "ndcg@10" are kept. None trains all epochs.
@@ -58,7 +59,7 @@ def train(net: nn.Module, objective: Objective, sequences: Sequences, training: 
     Raises:
         ModelError: If `options.resume` finds the state of another run.
     """
-    return _Run(net, objective, sequences, training, options, measure).run()
+    return _Run(net, objective, examples, training, options, measure).run()
 
 
 class _Task(nn.Module):
@@ -73,8 +74,8 @@ class _Task(nn.Module):
 
 
 class _Run:
-    def __init__(self, net: nn.Module, objective: Objective, sequences: Sequences, training: Training, options: FitOptions, measure: Measure | None) -> None:
-        self.net, self.objective, self.sequences = net, objective, sequences
+    def __init__(self, net: nn.Module, objective: Objective, examples: Examples, training: Training, options: FitOptions, measure: Measure | None) -> None:
+        self.net, self.objective, self.examples = net, objective, examples
         self.training, self.options, self.measure = training, options, measure
         self.accelerator = Accelerator(
             cpu=options.device == "cpu",
@@ -82,7 +83,7 @@ class _Run:
             project_dir=None if options.tracker is None else str(options.tracker),
         )
         self.optimizer = torch.optim.AdamW(
-            net.parameters(), training.learning_rate, training.betas, weight_decay=training.weight_decay, fused=True
+            _groups(net), training.learning_rate, training.betas, weight_decay=training.weight_decay, fused=True
         )
         self.position = Position(self._signature())
         self.average: Weights | None = None
@@ -109,13 +110,13 @@ class _Run:
 
     def _epoch(self, task: nn.Module, optimizer: Any, bar: Bar) -> None:
         at, seed = self.position, self.options.seed
-        batches = token_batches(self.sequences.length, self.training.tokens, seed, at.epoch)
+        batches = token_batches(self.examples.length, self.training.tokens, seed, at.epoch)
         group = self.training.accumulate
         total_steps = -(-len(batches) // group) * self.training.epochs
         while at.batch < len(batches):
             started = time.monotonic()
             draw = torch.Generator().manual_seed(_mixed(seed, at.epoch, at.batch))
-            marked = [self.objective.mark(self.sequences.batch(rows), draw) for rows in batches[at.batch : at.batch + group]]
+            marked = [self.objective.mark(self.examples.batch(rows), draw) for rows in batches[at.batch : at.batch + group]]
             self._set_rate(optimizer, total_steps)
             targets = self._step(task, optimizer, marked, draw)
             at.batch += group
@@ -196,7 +197,7 @@ class _Run:
     def _set_rate(self, optimizer: Any, total_steps: int) -> None:
         rate = self.training.learning_rate * learning_rate_factor(self.training, self.position.step, total_steps)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
 
     def _note(self, done: float) -> str:
         at = self.position
@@ -207,7 +208,7 @@ class _Run:
         """A hash of everything that decides the run: data, network, settings and seed."""
         digest = hashlib.sha256(json.dumps([plain(self.training), self.options.seed], sort_keys=True).encode())
         digest.update(repr([(name, tuple(tensor.shape)) for name, tensor in self.net.state_dict().items()]).encode())
-        for column in (self.sequences.item, self.sequences.stop, self.sequences.length):
+        for column in self.examples.columns():
             digest.update(column.tobytes())
         return digest.hexdigest()
 
@@ -226,6 +227,17 @@ class _Run:
         self.position, groups = checkpoint.load(folder, self.position.signature, self.optimizer)
         self.net.load_state_dict(groups["weights"])
         self.average, self.best = groups.get("average"), groups.get("best", {})
+
+
+def _groups(net: nn.Module) -> list[dict[str, Any]]:
+    """The parameters that learn, by the factor of their learning rate."""
+    factors: Mapping[str, float] = getattr(net, "rate_factors", {})
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            factor = next((factor for beginning, factor in factors.items() if name.startswith(beginning)), 1.0)
+            groups.setdefault(factor, []).append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 
 def learning_rate_factor(training: Training, step: int, total_steps: int) -> float:

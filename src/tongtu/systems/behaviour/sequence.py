@@ -15,7 +15,7 @@ from tongtu import hub
 from tongtu.core import FitOptions, Offsets, Recommender, Request, RequestBatch, Scores
 from tongtu.data.dataset import Dataset
 from tongtu.nn.answer import arrays_of, load_arrays, score_requests, with_popularity
-from tongtu.nn.batch import Batch, Sequences
+from tongtu.nn.batch import Batch, Examples
 from tongtu.nn.sequence import Objective
 from tongtu.train.loop import train
 from tongtu.train.settings import Training
@@ -41,7 +41,7 @@ def learn(
     options: FitOptions,
     network: Callable[[], nn.Module],
     objective: Objective,
-    sequences: Sequences,
+    examples: Examples,
     training: Training,
 ) -> System:
     """Make the network, train it, and write down how."""
@@ -51,7 +51,7 @@ def learn(
         torch.manual_seed(options.seed)
         system.net = network()
     validate = options.validate
-    done = train(system.net, objective, sequences, training, options, None if validate is None else lambda: validate(system))
+    done = train(system.net, objective, examples, training, options, None if validate is None else lambda: validate(system))
     system.net.to("cpu")
     system.provenance = {
         "seed": options.seed,
