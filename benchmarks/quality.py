@@ -3,7 +3,8 @@
     python benchmarks/quality.py experiments/beauty.toml --out runs/beauty
 
 `experiments/NAME.toml` says what is compared; `results/NAME.json` gets each system's test metrics, mean over seeds with a
-95 % interval over users, each seed's own figures, and the validation figure its epoch was chosen by.
+95 % interval over users, each seed's own figures, and the validation figure its epoch was chosen by. A table that takes hours
+can be made in parts: `--only LABEL ...` runs some rows, and rows made before stay, each with its own date, commit and machine.
 """
 
 from __future__ import annotations
@@ -12,11 +13,18 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _record import write
+from _record import RESULTS, commit, cpu_model, write
+
+from tongtu.config import read_toml
+from tongtu.systems import cards
 
 SHOWN = ("recall@10", "ndcg@10", "recall@50", "coverage@10")
 
@@ -59,15 +67,63 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def known_rows(name: str, results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows recorded earlier under the same protocol, on the same data."""
+    file = RESULTS / f"{name}.json"
+    if not file.exists():
+        return []
+    record = json.loads(file.read_text(encoding="utf-8"))
+    same = all(record[part]["fingerprint"] == results[part]["fingerprint"] for part in ("protocol", "data"))
+    old = {"date": record["date"], "commit": record["commit"], "cpu": record["environment"]["cpu"]}
+    return [{**row, "made": row.get("made", old)} for row in record["systems"]] if same else []
+
+
+@contextmanager
+def parts_of(experiment: Path, labels: list[str]) -> Iterator[Path]:
+    """The experiment with only the rows of these labels; all of it where none is named."""
+    if not labels:
+        yield experiment
+        return
+    values = read_toml(experiment)
+    named = {entry.get("label") or cards()[entry["name"]].title: entry for entry in values["systems"]}
+    missing = [label for label in labels if label not in named]
+    if missing:
+        raise SystemExit(f"{experiment} has no row {missing[0]!r}; it has {', '.join(named)}")
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / experiment.name
+        part.write_text("\n".join(_toml(key, value) for key, value in ({**values, "systems": [named[label] for label in labels]}).items()), encoding="utf-8")
+        yield part
+
+
+def _toml(key: str, value: Any) -> str:
+    return f"{key} = {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(_toml(key, one) for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", default=[], metavar="LABEL", help="run these rows of the experiment")
+    parser.add_argument("--workers", type=int, default=1, help="fits side by side, on one thread each where there are several")
     chosen = parser.parse_args()
-    subprocess.run([sys.executable, "-m", "tongtu", "compare", str(chosen.experiment), "--out", str(chosen.out)], check=True)
+    with parts_of(chosen.experiment, chosen.only) as experiment:
+        command = [sys.executable, "-m", "tongtu", "compare", str(experiment), "--out", str(chosen.out), "--workers", str(chosen.workers)]
+        subprocess.run(command, check=True)
     results = json.loads((chosen.out / "results.json").read_text(encoding="utf-8"))
-    rows = [kept(row) for row in results["systems"]]
-    write(f"quality_{chosen.experiment.stem}", {"protocol": results["protocol"], "data": results["data"], "seeds": results["seeds"], "systems": rows})
+    name = f"quality_{chosen.experiment.stem}"
+    made = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "cpu": cpu_model()}
+    rows = [kept(row) | {"made": made, "workers": chosen.workers} for row in results["systems"]]
+    new = {row["system"] for row in rows}
+    rows = [row for row in known_rows(name, results) if row["system"] not in new] + rows
+    write(name, {"protocol": results["protocol"], "data": results["data"], "seeds": results["seeds"], "systems": rows})
     print(table(rows))
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ OTHER = {
     "fraction": 0.3,
     "shots": 2,
     "new_items": 0.2,
+    "train_users": 0.5,
     "users": 9,
     "candidates": "uniform-100",
     "cutoffs": (5, 10),
@@ -84,6 +87,22 @@ def test_new_items_are_never_learned_but_stay_in_histories_and_targets(log: Data
     assert not np.array_equal(split.train.item_counts, EvalProtocol(new_items=0.3, seed=1).split(log).train.item_counts)
     with pytest.raises(DataError, match="choose one between 0 and 1"):
         EvalProtocol(new_items=1e-6).split(log)
+
+
+def test_few_users_are_learned_from_and_validated_on_and_all_are_tested(log: Dataset) -> None:
+    rule, whole = EvalProtocol(train_users=0.4), EvalProtocol().split(log)
+    split, fewer = rule.split(log), EvalProtocol(train_users=0.2).split(log)
+    kept = np.flatnonzero(split.train.lengths) + 1
+    assert len(kept) == round(0.4 * len(log.users)) and set(split.valid.user) <= set(kept)
+    assert np.array_equal(split.test.target, whole.test.target)
+    assert all(np.array_equal(split.train.history(user), whole.train.history(user)) for user in kept)
+    assert set(np.flatnonzero(fewer.train.lengths) + 1) < set(kept), "a smaller share is a part of a larger one"
+    assert set(np.flatnonzero(rule.without_test(log).lengths) + 1) == set(kept)
+
+
+def test_a_field_that_came_later_leaves_older_fingerprints_alone(log: Dataset) -> None:
+    older = {name: value for name, value in plain(EvalProtocol()).items() if name not in ("new_items", "train_users")}
+    assert EvalProtocol().fingerprint(log) == hashlib.sha256(json.dumps([older, log.fingerprint], sort_keys=True).encode()).hexdigest()
 
 
 def test_from_a_name_or_a_table() -> None:

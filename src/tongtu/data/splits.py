@@ -136,6 +136,26 @@ def new_items(split: Split, share: float, seed: int = 0) -> Split:
     return Split(train.keep_events(~np.isin(train.item, chosen)), split.valid, split.test)
 
 
+def few_users(split: Split, share: float, seed: int = 0) -> Split:
+    """Only some users' events may be learned from, and only those users' cases are for choosing; the test stays as it is.
+
+    Args:
+        split: Any split.
+        share: Of the users with training events, which `seed` draws; a smaller share is a part of a larger one.
+        seed: Of the draw.
+
+    Raises:
+        DataError: If no user with a validation case is left.
+    """
+    train = split.train
+    able = np.flatnonzero(train.lengths) + 1
+    chosen = np.random.default_rng([seed, len(able)]).permutation(able)[: max(1, round(len(able) * share))]
+    valid = split.valid.take(np.flatnonzero(np.isin(split.valid.user, chosen)))
+    if len(split.valid) and not len(valid):
+        raise DataError(f"{train.name}: a share of {share:g} leaves {len(chosen)} users and none to validate on: choose a larger one")
+    return Split(train.keep_events(np.isin(train.event_user, chosen)), valid, split.test)
+
+
 def whole(data: Dataset) -> Split:
     """Everything is for training and nothing is held out: for the model that goes into service."""
     nothing = _cases(data, np.zeros(0, np.int64), True)

@@ -17,10 +17,12 @@ from pydantic import Field, field_validator
 from tongtu.candidates import named
 from tongtu.config import build, configuration, nearest, plain
 from tongtu.data.dataset import Dataset
-from tongtu.data.splits import Cases, Split, Targets, cold_users, global_time, leave_one_out, new_items
+from tongtu.data.splits import Cases, Split, Targets, cold_users, few_users, global_time, leave_one_out, new_items
 from tongtu.errors import ConfigError
 
 CUTOFFS = (1, 5, 10, 20, 50)
+_LATER = {"new_items": 0.0, "train_users": 1.0}
+"""Fields that came later, and the value under which a number means what it meant before: it leaves older fingerprints as they are."""
 
 
 @configuration
@@ -34,6 +36,7 @@ class EvalProtocol:
         targets: For global_time, the first event of each user after a cut, or every one.
         fraction, shots: For cold_users, the share of users held out and the events of history they show.
         new_items: Share of the items whose training events are taken away, so that systems meet them for the first time.
+        train_users: Share of the users whose events may be learned from; all are asked in the test.
         users: Ask only this many users, drawn by `seed`, in the test; None asks all. Validation keeps everybody.
         candidates: None ranks the whole catalogue. "uniform-100" and "popularity-100" rank the target among so many sampled
             unseen items, as some papers do; such numbers are only comparable with those papers'.
@@ -51,6 +54,7 @@ class EvalProtocol:
     fraction: float = 0.2
     shots: int = Field(0, ge=0)
     new_items: float = Field(0.0, ge=0, lt=1)
+    train_users: float = Field(1.0, gt=0, le=1)
     users: int | None = Field(None, ge=1)
     candidates: str | None = None
     cutoffs: tuple[int, ...] = CUTOFFS
@@ -81,6 +85,8 @@ class EvalProtocol:
             split = cold_users(data, self.fraction, self.shots, self.seed, self.filter_seen)
         if self.new_items:
             split = new_items(split, self.new_items, self.seed)
+        if self.train_users < 1:
+            split = few_users(split, self.train_users, self.seed)
         valid, test = split.valid, self._sample(split.test)
         if self.candidates is not None:
             valid, test = (self._limited(cases, split.train) for cases in (valid, test))
@@ -94,11 +100,16 @@ class EvalProtocol:
         place = data.offset[test.user - 1] if self.scheme == "cold_users" else test.requests.stop
         np.minimum.at(first, test.user, place)
         early = np.arange(data.n_events) < first[data.event_user]
-        return data.keep_events(early & (split.train.item_counts[data.item] > 0) if self.new_items else early)
+        if self.new_items:
+            early &= split.train.item_counts[data.item] > 0
+        if self.train_users < 1:
+            early &= (split.train.lengths > 0)[data.event_user - 1]
+        return data.keep_events(early)
 
     def fingerprint(self, data: Dataset) -> str:
         """SHA-256 over every field and the data set: results with different ones may not be compared."""
-        return hashlib.sha256(json.dumps([plain(self), data.fingerprint], sort_keys=True).encode()).hexdigest()
+        fields = {name: value for name, value in plain(self).items() if name not in _LATER or value != _LATER[name]}
+        return hashlib.sha256(json.dumps([fields, data.fingerprint], sort_keys=True).encode()).hexdigest()
 
     def _sample(self, cases: Cases) -> Cases:
         users = np.unique(cases.user)
