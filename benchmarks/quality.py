@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from _record import RESULTS, commit, cpu_model, write
+from _toml import document
 
 from tongtu.config import read_toml
 from tongtu.systems import cards
@@ -91,20 +92,8 @@ def parts_of(experiment: Path, labels: list[str]) -> Iterator[Path]:
         raise SystemExit(f"{experiment} has no row {missing[0]!r}; it has {', '.join(named)}")
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / experiment.name
-        part.write_text("\n".join(_toml(key, value) for key, value in ({**values, "systems": [named[label] for label in labels]}).items()), encoding="utf-8")
+        part.write_text(document({**values, "systems": [named[label] for label in labels]}), encoding="utf-8")
         yield part
-
-
-def _toml(key: str, value: Any) -> str:
-    return f"{key} = {_value(value)}"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(_toml(key, one) for key, one in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return json.dumps(value)
 
 
 def main() -> None:
