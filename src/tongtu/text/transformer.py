@@ -1,0 +1,168 @@
+"""Item encoders from any model of transformers: BERT's kind pooled by mean or [CLS], decoders by their last token.
+
+Texts are sorted by tokens and go in batches of a token budget, so that little of the arithmetic is spent on padding.
+Weights come from safetensors only, and no code from a model's folder is ever run.
+
+Shapes: N texts, T tokens, W width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from tongtu.config import build, configuration
+from tongtu.errors import ConfigError
+from tongtu.text.encoder import Vectors
+
+_TOKENS_AT_ONCE = 4_096
+Length = npt.NDArray[np.int64]
+
+
+@configuration
+class Reading:
+    """How a model's token states become one vector.
+
+    Attributes:
+        pooling: "mean" over the real tokens, the first token ("cls"), or the "last", as encoders made of decoders want it.
+        prompt: Put before each text, for encoders that were trained with instructions.
+        length: Of each text at most so many tokens are read, the prompt's and special ones included.
+        normalise: Whether vectors are brought to length 1.
+    """
+
+    pooling: Literal["mean", "cls", "last"] = "mean"
+    prompt: str = ""
+    length: Annotated[int, Field(ge=3, le=32_768)] = 256
+    normalise: bool = True
+
+
+class TransformerEncoder:
+    """An `ItemEncoder`.
+
+    Args:
+        name: What `open_encoder` opens it by.
+        model: A folder with config.json, model.safetensors and tokenizer files, or a name on the hub.
+        reading: How states become vectors.
+
+    Raises:
+        ConfigError: If there is no such model, or it has no tokenizer.
+    """
+
+    def __init__(self, name: str, model: str | Path, reading: Reading) -> None:
+        self.name, self._reading = name, reading
+        self._tokenizer, self._net = _opened(str(model))
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._net.to(self._device)
+        self.width = int(self._net.config.hidden_size)
+        self.fingerprint = _fingerprint(self._tokenizer, self._net, reading)
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """See `ItemEncoder.encode`."""
+        vectors = np.zeros((len(texts), self.width), np.float32)
+        rows = [row for row, text in enumerate(texts) if text]
+        if not rows:
+            return vectors
+        tokens = self._tokenizer([self._reading.prompt + texts[row] for row in rows], truncation=True, max_length=self._reading.length)["input_ids"]
+        lengths = np.array([len(one) for one in tokens])
+        with torch.inference_mode():
+            for some in _batches(lengths, _TOKENS_AT_ONCE):
+                states, length = self._states([tokens[i] for i in some], lengths[some])
+                vectors[np.array(rows)[some]] = self._pooled(states, length).float().cpu().numpy()
+        return vectors
+
+    def _states(self, tokens: list[list[int]], lengths: Length) -> tuple[Tensor, Tensor]:
+        """States [N, T, W] of the last layer, padded behind the end, and lengths int64[N]."""
+        padded = np.zeros((len(tokens), int(lengths.max())), np.int64)
+        inside = np.arange(padded.shape[1]) < lengths[:, None]
+        padded[inside] = np.concatenate(tokens)
+        mask = None if inside.all() else torch.from_numpy(inside).long().to(self._device)  # no mask is the faster way through attention
+        states: Tensor = self._net(input_ids=torch.from_numpy(padded).to(self._device), attention_mask=mask).last_hidden_state
+        return states, torch.from_numpy(lengths).to(self._device)
+
+    def _pooled(self, states_NTW: Tensor, length_N: Tensor) -> Tensor:
+        if self._reading.pooling == "cls":
+            vectors = states_NTW[:, 0]
+        elif self._reading.pooling == "last":
+            vectors = states_NTW[torch.arange(len(states_NTW), device=states_NTW.device), length_N - 1]
+        else:
+            real = torch.arange(states_NTW.shape[1], device=states_NTW.device) < length_N[:, None]
+            vectors = (states_NTW * real[:, :, None]).sum(1) / length_N[:, None]
+        return nn.functional.normalize(vectors, dim=1) if self._reading.normalise else vectors
+
+
+def from_name(name: str) -> TransformerEncoder:
+    """The encoder that "hf:NAME_OR_PATH?pooling=last&prompt=..." means.
+
+    Raises:
+        ConfigError: For options that do not exist, "attention" pooling, or a model that is not there.
+    """
+    model, _, query = name.removeprefix("hf:").partition("?")
+    try:
+        options: dict[str, Any] = dict(urllib.parse.parse_qsl(query, strict_parsing=True)) if query else {}
+    except ValueError:
+        raise ConfigError(f"encoder {name!r}: options go like ?pooling=last&length=64") from None
+    if options.get("pooling") == "attention":
+        raise ConfigError(f"encoder {name!r}: attention pooling must be learned first, as PLM-NR does: tongtu fit plmnr")
+    return TransformerEncoder(name, model, build(Reading, options, f"encoder {name!r}"))
+
+
+def _batches(lengths: Length, budget: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Rows in batches of at most `budget` tokens with padding, each of texts of like length; a longer text goes alone."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + max(budget // int(lengths[order[start]]), 1)
+        yield order[start:stop]
+        start = stop
+
+
+def _opened(model: str) -> tuple[Any, Any]:
+    """Tokenizer and network, in evaluation mode and 32 bits."""
+    import transformers
+
+    try:
+        with _silence():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+            net = transformers.AutoModel.from_pretrained(model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(f"no text encoder in {model} ({reason}): give a folder with config.json, safetensors and tokenizer.json, or a hub name") from None
+    if getattr(net.config, "is_encoder_decoder", False):
+        raise ConfigError(f"{model} is an encoder-decoder, whose states are no item vectors: choose an encoder or a decoder")
+    return tokenizer, net.eval().requires_grad_(False)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The library tells of unused weights and draws a bar while it loads; a command's output is no place for that."""
+    import transformers
+
+    level, bar = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity(logging.CRITICAL)
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bar:
+            transformers.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _fingerprint(tokenizer: Any, net: Any, reading: Reading) -> str:
+    seen = hashlib.sha256(repr(reading).encode())
+    seen.update(tokenizer.backend_tokenizer.to_str().encode() if getattr(tokenizer, "is_fast", False) else repr(sorted(tokenizer.get_vocab().items())).encode())
+    for name, tensor in sorted(net.state_dict().items()):
+        seen.update(name.encode())
+        seen.update(tensor.contiguous().cpu().view(torch.uint8).numpy().data if tensor.dim() else tensor.cpu().numpy().tobytes())
+    return seen.hexdigest()
