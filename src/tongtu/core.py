@@ -249,7 +249,14 @@ class Scorer(Protocol):
 class Extends(Protocol):
     """A recommender that takes new or foreign items without a refit."""
 
-    def with_items(self, items: pl.DataFrame) -> Self: ...
+    def with_items(self, items: pl.DataFrame, keep: bool = True) -> Self:
+        """The same recommender for other items; the one asked stays as it is.
+
+        Args:
+            items: Columns "id" and "text"; further ones do not matter.
+            keep: Add the items that are not there yet; else answer for exactly these items.
+        """
+        ...
 
 
 @runtime_checkable

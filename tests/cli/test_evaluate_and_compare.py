@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 
 from tongtu.data.folder import open_dataset, save_dataset
-from tongtu.data.synthetic import markov_world
+from tongtu.data.synthetic import markov_world, taste_world
 from tongtu.evaluation.protocol import PROTOCOLS
+from tongtu.vocab import Vocab
 
 Run = Callable[..., Any]
 
@@ -38,6 +40,33 @@ def test_a_model_that_saw_the_test_is_told_apart(tongtu: Run, world: Path, tmp_p
     assert tongtu("fit", "popular", "--data", world, "--out", tmp_path / "model", *fitted).exit_code == 0
     result = tongtu("evaluate", tmp_path / "model", "--data", world, *asked)
     assert result.exit_code == 0 and said in result.stderr
+
+
+@pytest.fixture
+def reader(tongtu: Run, tmp_path: Path) -> Path:
+    """A model that reads item texts, of a world of its own."""
+    save_dataset(taste_world(users=200, seed=3).data, tmp_path / "own")
+    settings = ("encoder=hashing", "width=16", "experts=2", "mode=text", "training.epochs=10", "training.tokens=256", "training.learning_rate=5e-3")
+    sets = [f"--set={setting}" for setting in settings]
+    assert tongtu("fit", "unisrec", "--data", tmp_path / "own", "--out", tmp_path / "reader", *sets).exit_code == 0
+    return tmp_path / "reader"
+
+
+def test_a_model_that_reads_texts_answers_for_a_catalogue_it_never_saw(tongtu: Run, reader: Path, tmp_path: Path) -> None:
+    data = taste_world(users=100).data
+    save_dataset(dataclasses.replace(data, items=Vocab([f"other {external}" for external in data.items.ids])), tmp_path / "other")
+    result = tongtu("evaluate", reader, "--data", tmp_path / "other", "--json", tmp_path / "figures.json")
+    assert result.exit_code == 0 and "new to the model" in result.stderr and "which are misses" not in result.stderr
+    assert json.loads((tmp_path / "figures.json").read_text())["metrics"]["ndcg@10"] > 0.15, "at random it would be .04"
+    other = open_dataset(tmp_path / "other")
+    answer = tongtu("recommend", reader, "--data", tmp_path / "other", "--history", other.items.ids[50], "-k", 5, "--json")
+    found = json.loads(answer.stdout)["items"]
+    assert len(found) == 5 and all(row["text"] == other.item_text[other.items.code(row["id"]) - 1] for row in found)
+
+
+def test_a_model_of_ids_takes_no_other_catalogue(tongtu: Run, model: Path, world: Path) -> None:
+    result = tongtu("recommend", model, "--data", world)
+    assert result.exit_code != 0 and "reads item texts" in result.stderr
 
 
 def test_a_model_of_another_catalogue_misses_what_it_does_not_know(tongtu: Run, world: Path, tmp_path: Path) -> None:

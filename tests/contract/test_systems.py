@@ -17,6 +17,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "sasrec": NETWORK,
     "bert4rec": NETWORK,
     "hstu": NETWORK,
+    "unisrec": NETWORK | {"encoder": "hashing", "experts": 2},
 }
 
 

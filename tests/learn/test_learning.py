@@ -31,6 +31,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "sasrec": (markov_world, network(20)),
     "bert4rec": (markov_world, network(30)),
     "hstu": (time_world, network(15)),
+    "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
 }
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from tongtu.core import Recommender
     from tongtu.data.dataset import Dataset
     from tongtu.evaluation.evaluate import Evaluation
     from tongtu.evaluation.protocol import EvalProtocol
@@ -34,10 +37,12 @@ def evaluate(
     from tongtu.hub import open_model
 
     rule = protocol_from(protocol)
-    system = open_model(model)
     log = load(data)
+    fitted = open_model(model)
+    known = known_items(fitted, log)
+    system = fitted if known == len(log.items) else for_items(fitted, log)
     split = rule.split(log)
-    warning = held_out_warning(getattr(system, "provenance", {}), rule, log)
+    warning = held_out_warning(getattr(system, "provenance", {}), rule, log) if known else None
     found = measure(system, split.test, split.train, rule.cutoffs, rule.seed, quiet=False)
     _print(found, rule)
     for text in filter(None, (warning, _unknown(found.counts))):
@@ -55,6 +60,38 @@ def evaluate(
             "ms_per_request": found.ms_per_request,
         }
         write_json(json, finite(record))
+
+
+def known_items(system: Recommender, log: Dataset) -> int:
+    """How many items of `log` the system has: by id, and by text where it reads texts, since ids like "17" stand in many catalogues."""
+    from tongtu.core import Extends
+
+    codes = system.items.encode(log.items.ids)
+    known = codes != 0
+    text: pl.Series | None = getattr(system, "item_text", None)
+    if isinstance(system, Extends) and text is not None and known.any():
+        known &= (text.gather(codes.clip(1) - 1) == log.item_text).to_numpy()
+    return int(known.sum())
+
+
+def for_items(system: Recommender, log: Dataset) -> Recommender:
+    """The system with the catalogue of `log`, if it takes new items."""
+    from tongtu.cli.output import note
+    from tongtu.core import Extends
+
+    if not isinstance(system, Extends):
+        return system
+    new = len(log.items) - known_items(system, log)
+    if new:
+        note(f"note: {new:,} of the {len(log.items):,} items are new to the model, which answers from their texts")
+    return cast("Recommender", system.with_items(catalogue(log), keep=False))
+
+
+def catalogue(log: Dataset) -> pl.DataFrame:
+    """The items of a data set as `Extends.with_items` takes them."""
+    import polars as pl
+
+    return pl.DataFrame([log.items.ids, log.item_text.rename("text")])
 
 
 def held_out_warning(provenance: Mapping[str, Any], rule: EvalProtocol, log: Dataset) -> str | None:

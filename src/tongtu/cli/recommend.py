@@ -25,6 +25,7 @@ def recommend(
     wish: Annotated[str | None, typer.Option(help="What the user asks for, in their own words.")] = None,
     candidates: Annotated[str | None, typer.Option(metavar="ID,ID", help="Limit the answer to these items.")] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also answer with items of the history.")] = False,
+    data: Annotated[str | None, typer.Option(metavar="DIR|NAME", help="Answer from this data set's catalogue, for a model that reads item texts.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
 ) -> None:
     """Recommend items for one history, with their titles where the model was fitted on data that has them."""
@@ -33,6 +34,8 @@ def recommend(
     from tongtu.hub import open_model
 
     recommender = open_model(model)
+    if data is not None:
+        recommender = _other_catalogue(recommender, data)
     seen, skipped = _codes(recommender.items, _split(history), "history")
     limits, unknown = (None, []) if candidates is None else _codes(recommender.items, _split(candidates), "candidates")
     if limits is not None and not len(limits):
@@ -50,6 +53,17 @@ def recommend(
         print(json.dumps({"model": str(model), "items": rows, "skipped": skipped + unknown}, indent=2, ensure_ascii=False))
     else:
         _show(rows)
+
+
+def _other_catalogue(recommender: Recommender, data: str) -> Recommender:
+    from tongtu.cli.evaluate import for_items
+    from tongtu.core import Extends
+    from tongtu.data.public import load
+    from tongtu.errors import ConfigError
+
+    if not isinstance(recommender, Extends):
+        raise ConfigError(f"{type(recommender).__name__} knows only the items it was fitted on: leave --data out, or fit a model that reads item texts")
+    return for_items(recommender, load(data))
 
 
 def _answer(recommender: Recommender, request: Any, k: int) -> list[dict[str, Any]]:

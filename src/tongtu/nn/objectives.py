@@ -26,12 +26,8 @@ class NextItem:
         self._loss, self._neighbours = loss, neighbours
 
     def mark(self, batch: Batch, draw: torch.Generator) -> Batch:
-        """Inputs are all events but the last, targets all but the first."""
-        times = {} if batch.time is None else {"time": batch.time[:, :-1], "next_time": batch.time[:, 1:]}
-        length = batch.length - 1
-        item = batch.item[:, :-1]
-        valid = torch.arange(item.shape[1]) < length[:, None]
-        return dataclasses.replace(batch, item=item * valid, length=length, target=batch.item[:, 1:], **times)
+        """See `shifted`."""
+        return shifted(batch)
 
     def loss(self, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
         """The summed loss of all positions with a target."""
@@ -67,6 +63,15 @@ class Cloze:
     def loss(self, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
         """The summed loss of the masked positions."""
         return target_loss(self._loss, net, batch, draw)
+
+
+def shifted(batch: Batch) -> Batch:
+    """Inputs are all events but the last, targets all but the first."""
+    times = {} if batch.time is None else {"time": batch.time[:, :-1], "next_time": batch.time[:, 1:]}
+    length = batch.length - 1
+    item = batch.item[:, :-1]
+    valid = torch.arange(item.shape[1]) < length[:, None]
+    return dataclasses.replace(batch, item=item * valid, length=length, target=batch.item[:, 1:], **times)
 
 
 def target_loss(loss: CatalogueLoss, net: SequenceModel, batch: Batch, draw: torch.Generator, neighbours: Neighbours | None = None) -> Tensor:

@@ -67,25 +67,24 @@ class BodyConfig:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
 
 
-class ItemSequenceNet(nn.Module):
-    """Item and position embeddings, Transformer blocks, and the item table as output layer.
+class SequenceBody(nn.Module):
+    """A Transformer over item vectors that come from anywhere: a table, or an encoder of texts.
 
-    Positions are counted from the newest event backwards (`Batch.age`).
+    Positions are counted from the newest event backwards (`Batch.age`). Whoever builds on it calls `start` at the end.
 
     Args:
         config: The size.
-        size: Item codes, `PAD` included.
         causal: Left to right if true, else every position sees all others.
-        extra: Input codes behind the items that are never answers (the [MASK] of BERT4Rec).
-        head: Whether states pass dense-GELU-LayerNorm and item logits get a bias, as in BERT4Rec.
+        item: A table to hold before everything else: the order of creation decides what a seed gives.
     """
 
-    def __init__(self, config: BodyConfig, size: int, causal: bool = True, extra: int = 0, head: bool = False) -> None:
+    def __init__(self, config: BodyConfig, causal: bool = True, item: nn.Embedding | None = None) -> None:
         super().__init__()
         D = config.width
-        self.size, self.causal = size, causal
+        self.causal = causal
         self.scale = 1.0 if config.block == "bert" else D**0.5  # BERT norms its input; elsewhere items must outweigh what blocks add to them
-        self.item = nn.Embedding(size + extra, D, padding_idx=PAD)
+        if item is not None:
+            self.item = item
         absolute = config.positions == "absolute"
         self.position = nn.Embedding(config.max_length + 1, D) if absolute else None
         self.distance = None if absolute else nn.Parameter(torch.zeros(config.blocks, config.heads, 2 * config.max_length + 1))
@@ -94,17 +93,19 @@ class ItemSequenceNet(nn.Module):
         inner = round(D * config.inner)
         self.blocks = nn.ModuleList(BLOCKS[config.block](D, config.heads, inner, config.dropout) for _ in range(config.blocks))
         self.norm_output = nn.Identity() if config.block == "bert" else nn.LayerNorm(D)
-        self.head = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.LayerNorm(D)) if head else None
-        self.bias = nn.Parameter(torch.zeros(size)) if head else None
-        for table in (self.item, self.position):
+
+    def start(self, *tables: nn.Embedding) -> None:
+        """Small random numbers for `tables`, whose row `PAD` is zero, and for the positions."""
+        for table in (*tables, self.position):
             if table is not None:
                 nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
         with torch.no_grad():
-            self.item.weight[PAD] = 0
+            for table in tables:
+                table.weight[PAD] = 0
 
-    def embed(self, batch: Batch) -> Tensor:
-        """Inputs [B, T, D] of the first block."""
-        x = self.item(batch.item) * self.scale
+    def inputs(self, item_BTD: Tensor, batch: Batch) -> Tensor:
+        """Item vectors as inputs [B, T, D] of the first block."""
+        x = item_BTD * self.scale
         if self.position is not None:
             x = x + self.position(batch.age)
         out: Tensor = self.drop(self.norm_input(x))
@@ -124,6 +125,30 @@ class ItemSequenceNet(nn.Module):
         apart = places[:, None] - places
         bias = distance_HL[:, (apart + distance_HL.shape[1] // 2).clamp(0, distance_HL.shape[1] - 1)]
         return bias[None].masked_fill(apart < 0 if seen is None else ~seen, -torch.inf)
+
+
+class ItemSequenceNet(SequenceBody):
+    """A table of item vectors, a `SequenceBody`, and the same table as output layer.
+
+    Args:
+        config: The size.
+        size: Item codes, `PAD` included.
+        causal: Left to right if true, else every position sees all others.
+        extra: Input codes behind the items that are never answers (the [MASK] of BERT4Rec).
+        head: Whether states pass dense-GELU-LayerNorm and item logits get a bias, as in BERT4Rec.
+    """
+
+    def __init__(self, config: BodyConfig, size: int, causal: bool = True, extra: int = 0, head: bool = False) -> None:
+        D = config.width
+        super().__init__(config, causal, nn.Embedding(size + extra, D, padding_idx=PAD))
+        self.size = size
+        self.head = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.LayerNorm(D)) if head else None
+        self.bias = nn.Parameter(torch.zeros(size)) if head else None
+        self.start(self.item)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Inputs [B, T, D] of the first block."""
+        return self.inputs(self.item(batch.item), batch)
 
     def hidden(self, batch: Batch) -> Tensor:
         """See `SequenceModel`; with a head, states carry a constant 1 that meets the item bias."""
