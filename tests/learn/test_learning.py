@@ -31,6 +31,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "sasrec": (markov_world, network(20)),
     "bert4rec": (markov_world, network(30)),
     "hstu": (time_world, network(15)),
+    "plmnr": (text_world, {"language_model": "words", "width": 32, "query": 32, "training": {"epochs": 8, "learning_rate": 5e-3}}),
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
 }
 

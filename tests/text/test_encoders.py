@@ -86,7 +86,7 @@ def test_what_decides_a_vector_decides_the_fingerprint(tmp_path: Path) -> None:
         ("hf:x?poolin=cls", "pooling"),
         ("hf:x?pooling=attention", "tongtu fit plmnr"),
         ("hf:x?pooling", "options go like"),
-        ("hf:/nowhere/at-all", "no text encoder in /nowhere/at-all"),
+        ("hf:/nowhere/at-all", r"no language model at /nowhere/at-all \(no such folder\)"),
     ],
 )
 def test_a_wrong_name_gets_one_line(name: str, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,9 @@ import typer
 if TYPE_CHECKING:
     from tongtu.evaluation.runs import Outcome
 
-_COLUMNS = ("system", "recall@10", "ndcg@10", "mrr@10", "coverage@10", "fit", "ms/request", "memory", "parameters")
+_METRICS = ("recall@10", "ndcg@10", "mrr@10", "coverage@10")
+_IMPRESSIONS = ("auc", "ndcg@10", "mrr", "ndcg@5")
+_COSTS = ("fit", "ms/request", "memory", "parameters")
 
 
 def compare(
@@ -56,32 +59,35 @@ def show(results: dict[str, Any]) -> None:
 
     done = [row for row in results["systems"] if row["status"] == "done"]
     best = max(row["metrics"]["ndcg@10"] for row in done)
-    lines = [_cells(row, best) for row in sorted(done, key=lambda row: -row["metrics"]["ndcg@10"])]
+    metrics = _IMPRESSIONS if "auc" in done[0]["metrics"] else _METRICS
+    columns = ("system", *metrics, *_COSTS)
+    lines = [_cells(row, best, metrics) for row in sorted(done, key=lambda row: -row["metrics"]["ndcg@10"])]
     cases, protocol = results["data"]["test_cases"], results["protocol"]["name"]
     seeds = len(results["seeds"])
     title = f"{results['name']}: {protocol}, {cases:,} cases, {seeds} seed{'s' if seeds > 1 else ''}, sorted by ndcg@10"
-    table(_COLUMNS, lines, title=title, right=_COLUMNS[1:])
+    table(columns, lines, title=title, right=columns[1:])
     for row in results["systems"]:
         if row["status"] == "failed":
             note(f"failed: {row['label']}: {row['error']}")
 
 
-def _cells(row: dict[str, Any], best: float) -> list[str]:
+def _cells(row: dict[str, Any], best: float, metrics: Sequence[str]) -> list[str]:
     figures = row["metrics"]
     low, high = row["interval"]["ndcg@10"]
     mark = " *" if figures["ndcg@10"] == best else "  "
     memory, parameters = row["peak_memory_mb"], row["parameters"]
     return [
         row["label"],
-        f"{figures['recall@10']:.4f}",
-        f"{figures['ndcg@10']:.4f} [{low:.4f}, {high:.4f}]{mark}",
-        f"{figures['mrr@10']:.4f}",
-        f"{figures['coverage@10']:.1%}",
+        *(_figure(name, figures[name]) if name != "ndcg@10" else f"{figures[name]:.4f} [{low:.4f}, {high:.4f}]{mark}" for name in metrics),
         f"{row['fit_seconds']:,.1f} s",
         f"{row['ms_per_request']:.2f}",
         "" if memory is None else f"{memory:,.0f} MB",
         "" if parameters is None else f"{parameters:,}",
     ]
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{value:.1%}" if name.startswith("coverage") else f"{value:.4f}"
 
 
 def _tell(outcome: Outcome) -> None:

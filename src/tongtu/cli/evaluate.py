@@ -126,7 +126,11 @@ def _print(found: Evaluation, rule: EvalProtocol) -> None:
         low, high = found.interval[name]
         return f"{found.metrics[name]:.4f}  [{low:.4f}, {high:.4f}]"
 
+    title = f"{rule.name}, {found.counts['cases']:,} cases, {found.ms_per_request:.2f} ms a request"
+    if found.judged is not None:
+        table(["metric", "mean over impressions"], [[name, cell(name)] for name in found.judged], title=title, right=["mean over impressions"])
+        return
     columns = ["cutoff", "recall", "NDCG", "MRR"]
     cells = [[str(k), cell(f"recall@{k}"), cell(f"ndcg@{k}"), cell(f"mrr@{k}")] for k in rule.cutoffs]
-    table(columns, cells, title=f"{rule.name}, {found.counts['cases']:,} cases, {found.ms_per_request:.2f} ms a request", right=columns)
+    table(columns, cells, title=title, right=columns)
     print(", ".join(f"{name} {value:.3f}" for name, value in found.metrics.items() if name not in found.interval))

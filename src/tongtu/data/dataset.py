@@ -160,13 +160,16 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, events and times: the same log gives the same value on any machine."""
+        """SHA-256 over ids, events, times and impressions: the same log gives the same value on any machine."""
         digest = hashlib.sha256()
         for ids in (self.users.ids, self.items.ids):
             digest.update("\0".join(ids.to_list()).encode())
             digest.update(b"\1")
         for column in (self.item, self.offset, self.time):
             digest.update(b"none" if column is None else np.ascontiguousarray(column).tobytes())
+        if (shown := self.impressions) is not None:
+            for part in (shown.user, shown.seen, shown.item, shown.clicked, shown.offset):
+                digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
 
 

@@ -33,6 +33,7 @@ from tongtu.evaluation.runs import FORMAT, Outcome, Task, Workspace, execute, fi
 from tongtu.files import new_file, write_json
 
 TESTED = "ndcg@10"
+_CASE = ("user", "target", "rank", "items")
 _SHOWN_HISTORY = 20
 _SHOWN_LIST = 5
 Step = Callable[[Task], Outcome]
@@ -173,8 +174,14 @@ def _ranks(table: pl.DataFrame) -> Values:
 
 def _mean_over_seeds(tables: Sequence[pl.DataFrame], cutoffs: Sequence[int]) -> dict[str, Values]:
     """Rank metrics of each case, float64[cases] by name: the mean over seeds, so that intervals and tests compare what a system does on average."""
-    found = [rank_metrics(_ranks(table).astype(np.int64), cutoffs) for table in tables]
+    found = [_values(table, cutoffs) for table in tables]
     return {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
+
+
+def _values(table: pl.DataFrame, cutoffs: Sequence[int]) -> dict[str, Values]:
+    """Metrics of each case: those written beside it, where impressions were judged, else from its rank."""
+    judged = [name for name in table.columns if name not in _CASE]
+    return {name: table[name].to_numpy() for name in judged} if judged else rank_metrics(_ranks(table).astype(np.int64), cutoffs)
 
 
 def _pairs(values: Mapping[str, Mapping[str, Values]], space: Workspace) -> list[dict[str, Any]]:

@@ -18,10 +18,12 @@ import polars as pl
 
 from tongtu.core import PAD, Codes, Offsets, Recommender, RequestBatch, Scorer
 from tongtu.data.dataset import Dataset
+from tongtu.data.impressions import ImpressionCases
 from tongtu.data.splits import Cases
 from tongtu.errors import DataError
+from tongtu.evaluation.impressions import ask_impressions
 from tongtu.evaluation.intervals import bootstrap
-from tongtu.evaluation.metrics import MISS, RANK_METRICS, Values, coverage, gini, novelty, popularity_lift, rank_metrics
+from tongtu.evaluation.metrics import MISS, Values, coverage, gini, novelty, popularity_lift, rank_metrics
 from tongtu.evaluation.protocol import CUTOFFS
 from tongtu.progress import progress
 from tongtu.ranking import ranks_and_top, target_ranks
@@ -44,15 +46,21 @@ class Answers:
         lists: int32[cases, 10], the recommended items in the data set's codes.
         ms_per_request: Milliseconds, requests asked in blocks.
         counts: Cases; targets and history events that the recommender's catalogue lacks.
+        judged: MIND's metrics of each impression, float64[cases] by name; None where ranks in the catalogue are what is judged.
     """
 
     ranks: Offsets
     lists: Codes
     ms_per_request: float
     counts: dict[str, int]
+    judged: Mapping[str, Values] | None = None
+
+    def values(self, cutoffs: Sequence[int] = CUTOFFS) -> Mapping[str, Values]:
+        """Every metric of each case, float64[cases] by name."""
+        return rank_metrics(self.ranks, cutoffs) if self.judged is None else self.judged
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation(Answers):
     """Answers and what they are worth.
 
@@ -82,7 +90,7 @@ def evaluate(recommender: Recommender, cases: Cases, train: Dataset, cutoffs: Se
         DataError: If there are no cases.
     """
     answers = ask(recommender, cases, train.items, max(cutoffs), quiet)
-    values = rank_metrics(answers.ranks, cutoffs)
+    values = answers.values(cutoffs)
     means = {name: float(value.mean()) for name, value in values.items()}
     return Evaluation(
         **vars(answers),
@@ -97,7 +105,8 @@ def ask(recommender: Recommender, cases: Cases, items: Vocab, longest: int = max
 
     A `Scorer` is asked for scores, and ties with the target count against it; from anybody else the target's place in a
     list of `longest` items is taken. A recommender with another catalogue is asked in its own codes: history items it does
-    not know become `PAD`, and targets it does not know are misses.
+    not know become `PAD`, and targets it does not know are misses. Impressions are ordered by what the recommender thinks of
+    what they showed.
 
     Raises:
         DataError: If there are no cases.
@@ -106,6 +115,10 @@ def ask(recommender: Recommender, cases: Cases, items: Vocab, longest: int = max
         raise DataError("there is nothing to evaluate: the protocol left no case; ask more users or choose another protocol")
     asked, targets, counts = _translated(recommender, cases, items)
     started = time.perf_counter()
+    if isinstance(cases, ImpressionCases):
+        shown = cases.shown if recommender.items == items else recommender.items.translation(items)[cases.shown]
+        judged, ranks, lists = ask_impressions(recommender, cases, asked, shown, quiet)
+        return Answers(ranks, lists, 1000 * (time.perf_counter() - started) / len(cases), counts, judged)
     ranks, lists = _asked(recommender, asked, targets, max(longest, LIST), quiet)
     seconds = time.perf_counter() - started
     return Answers(ranks, items.translation(recommender.items)[lists], 1000 * seconds / len(cases), counts)
@@ -118,7 +131,7 @@ def intervals(values: Mapping[str, Values], cases: Cases, seed: int = 0) -> dict
 
 
 def validator(cases: Cases, max_users: int | None = None, seed: int = 0) -> Callable[[Recommender], dict[str, float]]:
-    """A function for `FitOptions.validate`: recall, NDCG and MRR at 10 of a recommender on `cases`, as fast as it goes.
+    """A function for `FitOptions.validate`: recall, NDCG and MRR at 10 of a recommender on `cases`, as fast as it goes; MIND's metrics on impressions.
 
     Args:
         cases: Validation cases, in the codes of the data the recommender is fitted on.
@@ -136,6 +149,9 @@ def validator(cases: Cases, max_users: int | None = None, seed: int = 0) -> Call
         cases = cases.take(np.flatnonzero(np.isin(cases.user, drawn)))
 
     def validate(recommender: Recommender) -> dict[str, float]:
+        if isinstance(cases, ImpressionCases):
+            judged, _, _ = ask_impressions(recommender, cases, cases.requests, cases.shown)
+            return {name: float(value.mean()) for name, value in judged.items()}
         if isinstance(recommender, Scorer):
             ranks = _missed(target_ranks(recommender, cases.requests, cases.target), recommender)
         else:
@@ -158,14 +174,14 @@ def list_metrics(lists: Codes, requests: RequestBatch, train: Dataset) -> dict[s
 
 
 def slice_metrics(values: Mapping[str, Values], cases: Cases, train: Dataset, seed: int = 0) -> Slices:
-    """Means of recall, NDCG and MRR at 10, taken from `values` (float64[cases] by name), over parts of the cases.
+    """Means of recall, NDCG and MRR at 10 (of MIND's metrics on impressions), taken from `values` (float64[cases] by name), over parts of the cases.
 
     "history length" parts by the number of events of the history; "target popularity" by the target's training events:
     "head", "middle" and "tail" are the most popular items that took a third of all training events, those of the next
     third, and the rest; "new" items have none; "target's training events" by their number itself. Each user attribute with at most
     20 values parts by its value.
     """
-    names_of = [f"{metric}@{LIST}" for metric in RANK_METRICS]
+    names_of = [name for name in values if name.endswith(f"@{LIST}") or "@" not in name]
     ndcg = names_of.index(f"ndcg@{LIST}")
     table = np.stack([values[name] for name in names_of], axis=1)
     slices: Slices = {}

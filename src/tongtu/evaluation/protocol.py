@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from tongtu.candidates import named
 from tongtu.config import build, configuration, nearest, plain
 from tongtu.data.dataset import Dataset
+from tongtu.data.impressions import before_last_day, by_day
 from tongtu.data.splits import Cases, Split, Targets, cold_users, few_users, global_time, leave_one_out, new_items
 from tongtu.errors import ConfigError
 
@@ -31,7 +32,8 @@ class EvalProtocol:
 
     Attributes:
         name: What to call it.
-        scheme: What is held out; see `tongtu.data.splits`.
+        scheme: What is held out; see `tongtu.data.splits`. "impressions" holds out the impressions of the last two days and
+            judges the order of what they showed by MIND's metrics (`tongtu.evaluation.impressions`).
         valid, test: For global_time, the fractions of events before the two cuts.
         targets: For global_time, the first event of each user after a cut, or every one.
         fraction, shots: For cold_users, the share of users held out and the events of history they show.
@@ -47,7 +49,7 @@ class EvalProtocol:
     """
 
     name: str = "leave-one-out"
-    scheme: Literal["leave_one_out", "global_time", "cold_users"] = "leave_one_out"
+    scheme: Literal["leave_one_out", "global_time", "cold_users", "impressions"] = "leave_one_out"
     valid: float = 0.8
     test: float = 0.9
     targets: Targets = "first"
@@ -79,6 +81,9 @@ class EvalProtocol:
         """
         if self.scheme == "leave_one_out":
             split = leave_one_out(data, self.filter_seen)
+        elif self.scheme == "impressions":
+            self._only_impressions()
+            split = by_day(data, self.filter_seen)
         elif self.scheme == "global_time":
             split = global_time(data, self.valid, self.test, self.targets, self.filter_seen)
         else:
@@ -94,6 +99,8 @@ class EvalProtocol:
 
     def without_test(self, data: Dataset) -> Dataset:
         """Every event that comes before the test: what a model chosen on validation may be fitted on again."""
+        if self.scheme == "impressions":
+            return before_last_day(data)
         split = dataclasses.replace(self, users=None, candidates=None).split(data)
         test = split.test
         first = np.full(data.users.size, data.n_events)
@@ -110,6 +117,17 @@ class EvalProtocol:
         """SHA-256 over every field and the data set: results with different ones may not be compared."""
         fields = {name: value for name, value in plain(self).items() if name not in _LATER or value != _LATER[name]}
         return hashlib.sha256(json.dumps([fields, data.fingerprint], sort_keys=True).encode()).hexdigest()
+
+    def _only_impressions(self) -> None:
+        """What does not go with impressions is refused.
+
+        Raises:
+            ConfigError: If a setting would be without effect.
+        """
+        fixed = {"new_items": self.new_items == 0, "train_users": self.train_users == 1, "candidates": self.candidates is None}
+        for name, as_is in fixed.items():
+            if not as_is:
+                raise ConfigError(f"protocol {self.name}: {name} does not go with impressions, whose items are given: leave it out")
 
     def _sample(self, cases: Cases) -> Cases:
         users = np.unique(cases.user)
@@ -131,6 +149,7 @@ PROTOCOLS = {
         EvalProtocol(name="global-time", scheme="global_time"),
         EvalProtocol(name="cold-users", scheme="cold_users", shots=3),
         EvalProtocol(name="new-items", new_items=0.1),
+        EvalProtocol(name="mind", scheme="impressions", filter_seen=False),  # Wu et al., ACL 2020
         EvalProtocol(name="sasrec-uniform-100", candidates="uniform-100"),  # Kang & McAuley, ICDM 2018
         EvalProtocol(name="bert4rec-popularity-100", candidates="popularity-100"),  # Sun et al., CIKM 2019
     )

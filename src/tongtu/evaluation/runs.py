@@ -6,7 +6,7 @@ process, in one of its own or on another machine that sees the folder. It leaves
     experiment.json                    the experiment, and the data set it runs on
     search/<label>.json                every trial
     runs/<label>-<seed>/run.json       figures, configuration, training curves
-    runs/<label>-<seed>/cases.parquet  user, target, rank (null for a miss) and the ten items recommended
+    runs/<label>-<seed>/cases.parquet  user, target, rank (null for a miss), the ten items recommended, and MIND's metrics of impressions
     runs/<label>-<seed>/model/         the fitted model
     checkpoints/                       of fits under way
 
@@ -36,7 +36,7 @@ from tongtu.data.splits import Split
 from tongtu.errors import ConfigError, ModelError, TongtuError
 from tongtu.evaluation.evaluate import Answers, ask, list_metrics, validator
 from tongtu.evaluation.experiment import Experiment, Row, Search, Systems, rows, slug
-from tongtu.evaluation.metrics import MISS, rank_metrics
+from tongtu.evaluation.metrics import MISS
 from tongtu.evaluation.protocol import trained_on
 from tongtu.files import check_manifest, new_folder, write_json
 
@@ -247,8 +247,7 @@ def finite(value: Any) -> Any:
 
 def _figures(space: Workspace, task: Task, model: Recommender, found: Answers, fit_seconds: float) -> dict[str, Any]:
     provenance: Mapping[str, Any] = getattr(model, "provenance", {})
-    ranked = rank_metrics(found.ranks, space.experiment.protocol.cutoffs)
-    means = {name: float(value.mean()) for name, value in ranked.items()}
+    means = {name: float(value.mean()) for name, value in found.values(space.experiment.protocol.cutoffs).items()}
     return {
         "seed": task.seed,
         "metrics": means | list_metrics(found.lists, space.split.test.requests, space.split.train),
@@ -272,6 +271,7 @@ def _cases(space: Workspace, found: Answers) -> pl.DataFrame:
             "target": space.data.items.ids.gather(test.target.astype(np.int64) - 1),
             "rank": found.ranks,
             "items": pl.Series(found.lists, dtype=pl.List(pl.Int32)),
+            **(found.judged or {}),
         }
     )
     return table.with_columns(pl.when(pl.col("rank") != MISS).then(pl.col("rank")))

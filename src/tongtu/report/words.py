@@ -13,7 +13,7 @@ _NEAR = 0.8  # the share of the best accuracy at which a cheaper system is worth
 def metric_name(key: str) -> str:
     """The usual writing of a metric: "ndcg@10" is NDCG@10."""
     name, at, cutoff = key.partition("@")
-    known = {"ndcg": "NDCG", "mrr": "MRR", "recall": "Recall", "gini": "Gini", "popularity_lift": "Popularity lift"}
+    known = {"ndcg": "NDCG", "mrr": "MRR", "auc": "AUC", "recall": "Recall", "gini": "Gini", "popularity_lift": "Popularity lift"}
     return known.get(name, name.replace("_", " ").capitalize()) + at + cutoff
 
 

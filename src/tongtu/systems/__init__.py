@@ -52,6 +52,7 @@ _CARDS = (
     SystemCard("sasrec", "SASRec", "behaviour", "tongtu.systems.behaviour.sasrec:SASRec", "Kang & McAuley, ICDM 2018; Klenitskiy & Vasilev, RecSys 2023"),
     SystemCard("bert4rec", "BERT4Rec", "behaviour", "tongtu.systems.behaviour.bert4rec:BERT4Rec", "Sun et al., CIKM 2019"),
     SystemCard("hstu", "HSTU", "behaviour", "tongtu.systems.behaviour.hstu:HSTU", "Zhai et al., ICML 2024", needs="times, for its time-aware attention"),
+    SystemCard("plmnr", "PLM-NR", "encoded", "tongtu.systems.encoded.plmnr:PLMNR", "Wu et al., SIGIR 2021", needs="item texts; impressions, or samples them"),
     SystemCard("unisrec", "UniSRec", "encoded", "tongtu.systems.encoded.unisrec:UniSRec", "Hou et al., KDD 2022", needs="item texts"),
 )
 

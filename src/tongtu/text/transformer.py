@@ -61,7 +61,7 @@ class TransformerEncoder:
 
     def __init__(self, name: str, model: str | Path, reading: Reading) -> None:
         self.name, self._reading = name, reading
-        self._tokenizer, self._net = _opened(str(model))
+        self._net, self._tokenizer = open_transformer(model)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._net.to(self._device)
         self.width = int(self._net.config.hidden_size)
@@ -127,8 +127,12 @@ def _batches(lengths: Length, budget: int) -> Iterator[npt.NDArray[np.int64]]:
         start = stop
 
 
-def _opened(model: str) -> tuple[Any, Any]:
-    """Tokenizer and network, in evaluation mode and 32 bits."""
+def open_transformer(model: str | Path) -> tuple[Any, Any]:
+    """Network and tokenizer of a folder or a name on the hub: evaluation mode, 32 bits, no gradients, safetensors only.
+
+    Raises:
+        ConfigError: If there is no such model, or it cannot encode texts.
+    """
     import transformers
 
     try:
@@ -136,11 +140,11 @@ def _opened(model: str) -> tuple[Any, Any]:
             tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
             net = transformers.AutoModel.from_pretrained(model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ConfigError(f"no text encoder in {model} ({reason}): give a folder with config.json, safetensors and tokenizer.json, or a hub name") from None
+        reason = "no such folder" if Path(model).is_absolute() and not Path(model).exists() else " ".join(str(error).split())[:160]
+        raise ConfigError(f"no language model at {model} ({reason}): give a folder with config.json, safetensors and tokenizer.json, or a hub name") from None
     if getattr(net.config, "is_encoder_decoder", False):
         raise ConfigError(f"{model} is an encoder-decoder, whose states are no item vectors: choose an encoder or a decoder")
-    return tokenizer, net.eval().requires_grad_(False)
+    return net.eval().requires_grad_(False), tokenizer
 
 
 @contextmanager
