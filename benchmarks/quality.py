@@ -49,6 +49,7 @@ def kept(row: dict[str, Any]) -> dict[str, Any]:
         "test": {name: row["metrics"][name] for name in SHOWN if name in row["metrics"]},
         "interval": {name: row["interval"][name] for name in ("recall@10", "ndcg@10")},
         "deviation over seeds": {name: float(np.std([seed[name] for seed in seeds])) for name in ("recall@10", "ndcg@10")},
+        "by the target's training events": row["slices"].get("target's training events"),
         "fit_seconds": row["fit_seconds"],
         "parameters": row["parameters"],
         "peak_memory_mb": row["peak_memory_mb"],
@@ -80,19 +81,17 @@ def known_rows(name: str, results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def parts_of(experiment: Path, labels: list[str]) -> Iterator[Path]:
-    """The experiment with only the rows of these labels; all of it where none is named."""
-    if not labels:
-        yield experiment
-        return
+def parts_of(experiment: Path, labels: list[str], seeds: list[int]) -> Iterator[Path]:
+    """The experiment with only the rows of these labels, and only these seeds; all of it where none is named."""
     values = read_toml(experiment)
+    values["seeds"] = seeds or values["seeds"]
     named = {entry.get("label") or cards()[entry["name"]].title: entry for entry in values["systems"]}
     missing = [label for label in labels if label not in named]
     if missing:
         raise SystemExit(f"{experiment} has no row {missing[0]!r}; it has {', '.join(named)}")
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / experiment.name
-        part.write_text(document({**values, "systems": [named[label] for label in labels]}), encoding="utf-8")
+        part.write_text(document({**values, "systems": [named[label] for label in labels or named]}), encoding="utf-8")
         yield part
 
 
@@ -101,9 +100,10 @@ def main() -> None:
     parser.add_argument("experiment", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=[], metavar="LABEL", help="run these rows of the experiment")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="fit with these seeds; by default those of the experiment")
     parser.add_argument("--workers", type=int, default=1, help="fits side by side, on one thread each where there are several")
     chosen = parser.parse_args()
-    with parts_of(chosen.experiment, chosen.only) as experiment:
+    with parts_of(chosen.experiment, chosen.only, chosen.seeds) as experiment:
         command = [sys.executable, "-m", "tongtu", "compare", str(experiment), "--out", str(chosen.out), "--workers", str(chosen.workers)]
         subprocess.run(command, check=True)
     results = json.loads((chosen.out / "results.json").read_text(encoding="utf-8"))
@@ -112,7 +112,7 @@ def main() -> None:
     rows = [kept(row) | {"made": made, "workers": chosen.workers} for row in results["systems"]]
     new = {row["system"] for row in rows}
     rows = [row for row in known_rows(name, results) if row["system"] not in new] + rows
-    write(name, {"protocol": results["protocol"], "data": results["data"], "seeds": results["seeds"], "systems": rows})
+    write(name, {"protocol": results["protocol"], "data": results["data"], "systems": rows})
     print(table(rows))
 
 
