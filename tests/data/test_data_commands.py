@@ -70,6 +70,7 @@ def test_list_shows_what_is_held(run) -> None:  # type: ignore[no-untyped-def]
         ("import log.csv --user user --item item --out data", "what orders the events"),
         ("import log.csv --user user --item sku --time time --out data", "no column 'sku'"),
         ("import log.csv --user user --item item --time time --text title --out data", "--items FILE"),
+        ("import log.csv --user user --item item --time time --all-items --out data", "--items FILE"),
         ("import absent.csv --time time --out data", "no file absent.csv"),
         ("import log.csv --user user --item item --time time --out mine", "not replaced"),
         ("stats nothing", "neither a data set folder nor a public data set"),

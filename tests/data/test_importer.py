@@ -14,8 +14,11 @@ from data_logs import COLUMNS, FORMATS, dataset, histories, imported, table, wri
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tongtu.data.filters import k_core
+from tongtu.data.folder import open_dataset, save_dataset
 from tongtu.data.importer import import_log
 from tongtu.data.log import Columns
+from tongtu.data.stats import statistics
 from tongtu.data.tables import SideTable
 from tongtu.errors import ConfigError, DataError
 
@@ -162,6 +165,21 @@ def test_catalogue_and_users_are_matched_and_counted(tmp_path: Path) -> None:
     assert report.items == {"missing id": 1, "repeated id": 1, "id not in the log": 1, "id of the log without a row": 1}
     assert data.user_attributes.to_dict(as_series=False) == {"age": [None, 30], "zip": [None, "01234"]}
     assert report.users == {"id of the log without a row": 1}
+
+
+def test_items_without_events_are_kept_where_asked_for_and_pass_filters(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", table([("u", "b", 1), ("u", "a", 2), ("v", "a", 3)]))
+    catalogue = write(tmp_path / "items.csv", pl.DataFrame({"item": ["new", "a", None, "newer", "new"], "title": ["New", "A", "?", "", "again"]}))
+    usual, _ = import_log(log, COLUMNS, SideTable(catalogue, None, ("title",)), quiet=True)
+    data, report = import_log(log, COLUMNS, SideTable(catalogue, None, ("title",), all=True), quiet=True)
+    assert usual.items.ids.to_list() == ["a", "b"] and data.items.ids.to_list() == ["a", "b", "new", "newer"]
+    assert data.item_counts.tolist() == [0, 2, 1, 0, 0] and data.item_text.to_list() == ["A", "", "New", ""]
+    assert report.items == {"missing id": 1, "repeated id": 1, "id of the log without a row": 1}
+    assert report.notes == ["2 items of the catalogue have no event and were kept"] and data.source["items"]["all"]
+    core = k_core(data, users=1, items=2)
+    assert core.items.ids.to_list() == ["a", "new", "newer"] and statistics(core)["size"]["items without events"] == 2
+    save_dataset(core, tmp_path / "core")
+    assert open_dataset(tmp_path / "core").item_text.to_list() == ["A", "New", ""]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,14 @@ def test_statistics_by_hand() -> None:
         event_fields=pl.DataFrame({"rating": [1.0, None, 3.0, 4.0, 5.0, 1.0, 2.0]}),
     )
     found = statistics(data)
-    assert found["size"] == {"users": 3, "items": 3, "events": 7, "density": 7 / 9, "users with fewer than 3 events": 1}
+    assert found["size"] == {
+        "users": 3,
+        "items": 3,
+        "items without events": 0,
+        "events": 7,
+        "density": 7 / 9,
+        "users with fewer than 3 events": 1,
+    }
     assert found["events of a user"]["median"] == 3 and found["events of a user"]["least"] == 1
     assert found["events of an item"]["most"] == 4
     assert found["events of an item"]["share of events on the least popular 80 % of items"] == pytest.approx(3 / 7)

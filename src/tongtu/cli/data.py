@@ -60,6 +60,7 @@ def import_(
     items: Annotated[Path | None, typer.Option(metavar="FILE", help="The catalogue, one row an item.")] = None,
     item_id: Annotated[str | None, typer.Option(help="The catalogue's column of ids, if it is called otherwise than in the log.")] = None,
     text: Annotated[str | None, typer.Option(metavar="COL,COL", help="Catalogue columns that make an item's text, in this order.")] = None,
+    all_items: Annotated[bool, typer.Option("--all-items", help="Keep the catalogue's items that have no event, for systems that read texts.")] = False,
     users: Annotated[Path | None, typer.Option(metavar="FILE", help="User attributes, one row a user.")] = None,
     user_id: Annotated[str | None, typer.Option(help="Their column of ids, if it is called otherwise than in the log.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the data set in reports.")] = None,
@@ -81,7 +82,9 @@ def import_(
     columns = Columns(user, item, time, order, rating, tuple(field or ()))
     if text is not None and items is None:
         raise ConfigError("--text names columns of a catalogue: give the catalogue with --items FILE")
-    catalogue = None if items is None else SideTable(items, item_id, tuple(part.strip() for part in (text or "").split(",") if part.strip()))
+    if all_items and items is None:
+        raise ConfigError("--all-items keeps items of a catalogue: give the catalogue with --items FILE")
+    catalogue = None if items is None else SideTable(items, item_id, tuple(part.strip() for part in (text or "").split(",") if part.strip()), all_items)
     people = None if users is None else SideTable(users, user_id)
     data, report = import_log(files, columns, catalogue, people, name, quiet)
     save_dataset(data, out)

@@ -66,12 +66,16 @@ def min_rating(data: Dataset, rating: float) -> Dataset:
     return _filtered(data, ratings >= rating, f"min_rating({rating})", f"its ratings run from {np.nanmin(ratings)} to {np.nanmax(ratings)}")
 
 
-def compact(data: Dataset) -> Dataset:
+def compact(data: Dataset, spared: Mask | None = None) -> Dataset:
     """The same events with only the users and items that occur in them (or in impressions), in the same order.
 
     Impressions of users without events are dropped.
+
+    Args:
+        data: The data.
+        spared: bool[V], items that stay though they do not occur.
     """
-    items_used = data.item_counts > 0
+    items_used = (data.item_counts > 0) if spared is None else (data.item_counts > 0) | spared
     if data.impressions is not None:
         items_used[data.impressions.item] = True
     users_used = np.concatenate([np.zeros(1, np.bool_), data.lengths > 0])
@@ -96,7 +100,8 @@ def _filtered(data: Dataset, keep: Mask, what: str, remedy: str) -> Dataset:
     if not keep.any():
         raise DataError(f"{data.name}: nothing is left after {what}: {remedy}")
     steps = [*data.source.get("filters", []), {"filter": what, "events before": data.n_events, "events after": int(keep.sum())}]
-    return compact(data.keep_events(keep, source={**data.source, "filters": steps}))
+    never_met = data.item_counts == 0  # a catalogue's items without events pass every filter: what is rare in the log is another thing
+    return compact(data.keep_events(keep, source={**data.source, "filters": steps}), never_met)
 
 
 def _codes(used: Mask) -> Codes:

@@ -22,7 +22,7 @@ from tongtu.data.item_text import build_text
 from tongtu.data.log import Columns, Log, read_log
 from tongtu.data.ordering import Rows, canonical_order, gathered, repeated
 from tongtu.data.readers import open_table
-from tongtu.data.tables import SideTable, match, read_side
+from tongtu.data.tables import SideTable, match, read_side, with_others
 from tongtu.errors import DataError
 from tongtu.vocab import Vocab
 
@@ -90,7 +90,7 @@ def import_log(
     source = {
         "files": [path.name for path in paths],
         "columns": asdict(columns),
-        "items": items and {"file": items.path.name, "text": list(items.text)},
+        "items": items and {"file": items.path.name, "text": list(items.text)} | ({"all": True} if items.all else {}),
         "users": users and {"file": users.path.name},
         "rows": asdict(report),
     }
@@ -212,7 +212,11 @@ def _sides(data: Dataset, items: SideTable | None, users: SideTable | None, colu
     changes: dict[str, Any] = {}
     if items is not None:
         frame, renamed = read_side(items, [columns.item, "item_id", "id"])
-        changes["item_fields"], report.items = match(frame, data.items)
+        known = with_others(data.items, frame) if items.all else data.items
+        if len(known) > len(data.items):
+            changes["items"] = known
+            report.notes.append(f"{len(known) - len(data.items):,} items of the catalogue have no event and were kept")
+        changes["item_fields"], report.items = match(frame, known)
         changes["item_text"] = build_text(changes["item_fields"], [renamed.get(name, name) for name in items.text])
     if users is not None:
         frame, _ = read_side(users, [columns.user, "user_id", "id"])

@@ -64,6 +64,7 @@ def _size(data: Dataset) -> dict[str, Any]:
     return {
         "users": len(data.users),
         "items": len(data.items),
+        "items without events": int((data.item_counts[1:] == 0).sum()),
         "events": data.n_events,
         "density": data.n_events / max(len(data.users) * len(data.items), 1),
         "users with fewer than 3 events": int((data.lengths < 3).sum()),

@@ -21,11 +21,13 @@ class SideTable:
         path: The file.
         id: Its column of ids, or None to find it: the log's own column name, the atomic name, or "id".
         text: Columns the item text is built from, in this order; nothing for users.
+        all: Whether ids that are not in the log are kept too, as items without events; for catalogues.
     """
 
     path: Path
     id: str | None = None
     text: tuple[str, ...] = ()
+    all: bool = False
 
 
 def read_side(table: SideTable, known_as: Sequence[str]) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -72,6 +74,17 @@ def match(frame: pl.DataFrame, ids: Vocab) -> tuple[pl.DataFrame, dict[str, int]
         "id of the log without a row": rows.null_count(),
     }
     return first[rows].drop("id") if first.width > 1 else pl.DataFrame(), {reason: count for reason, count in counts.items() if count}
+
+
+def with_others(ids: Vocab, frame: pl.DataFrame) -> Vocab:
+    """The ids, and behind them those of a table that are not among them, in its order: codes that were given stay.
+
+    Args:
+        ids: The ids that occur in the log.
+        frame: As `read_side` gives it.
+    """
+    listed = frame["id"].drop_nulls().unique(maintain_order=True)
+    return Vocab(pl.concat([ids.ids, listed.filter(pl.Series(ids.encode(listed) == 0))]))
 
 
 def as_id(column: str, dtype: pl.DataType) -> pl.Expr:
