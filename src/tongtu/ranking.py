@@ -18,7 +18,7 @@ import numpy.typing as npt
 from tongtu.core import PAD, Codes, Offsets, Request, RequestBatch, Scores, TopK
 from tongtu.vocab import Vocab
 
-BLOCK_BYTES = 64 << 20
+BLOCK_BYTES = 32 << 20  # larger blocks come from the system anew each time (glibc), and touching fresh pages costs half as much again
 _ROWS = 64  # rows searched together for their best items: their scores stay in the processor's cache
 _GROUPS = 16
 
