@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -45,8 +47,20 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
+def end_with_parent(parent: int, every: float = 1.0) -> None:
+    """End this process when the one that started it is gone: a comparison that was killed must not go on working unseen."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
 def main() -> None:
     """Do the step that standard input asks for."""
+    end_with_parent(os.getppid())
     task = Task(**json.load(sys.stdin))
     outcome = execute(task, tongtu.systems, peak_memory_mb, quiet=False)
     print(json.dumps(dataclasses.asdict(outcome)), flush=True)
