@@ -4,6 +4,7 @@
     ├── DataError               a log, catalogue, dataset folder or download that cannot be used as it is
     ├── ConfigError             an option, experiment file or `--set` that is unknown or out of range
     ├── ModelError              a model folder that is missing, damaged, foreign or of another catalogue
+    ├── LanguageModelError      a language model that cannot be reached, refuses, or would cost more than was allowed
     ├── MissingExtra            a feature whose optional packages are not installed
     └── StorageError            a disk that is full or read-only; what was saved before is untouched
 
@@ -33,6 +34,10 @@ class ConfigError(TongtuError):
 
 class ModelError(TongtuError):
     """A model folder cannot be used."""
+
+
+class LanguageModelError(TongtuError):
+    """A language model gives no answer."""
 
 
 class StorageError(TongtuError):

@@ -136,7 +136,7 @@ def open_transformer(model: str | Path) -> tuple[Any, Any]:
     import transformers
 
     try:
-        with _silence():
+        with silence():
             tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
             net = transformers.AutoModel.from_pretrained(model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -148,7 +148,7 @@ def open_transformer(model: str | Path) -> tuple[Any, Any]:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """The library tells of unused weights and draws a bar while it loads; a command's output is no place for that."""
     import transformers
 

@@ -1,0 +1,139 @@
+"""Language models behind OpenAI's chat protocol: vLLM, llama.cpp, Ollama, `transformers serve`, hosted ones.
+
+Keys come from the environment alone (`TONGTU_LLM_KEY`, else `OPENAI_API_KEY`) and are never written anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tongtu.errors import ConfigError, LanguageModelError
+from tongtu.llm.model import Completion, Prompt, Sampling
+
+_AGAIN = {408, 409, 429, 500, 502, 503, 504}
+KEYS = ("TONGTU_LLM_KEY", "OPENAI_API_KEY")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait and how often to try.
+
+    Attributes:
+        seconds: For one answer.
+        tries: For one prompt, the first included.
+        pause: Seconds before the second try; doubled each time, with some chance, and never less than the server asks for.
+        longest: Most seconds of a pause; a server that asks for more is given up.
+        at_once: Prompts under way at the same time.
+    """
+
+    seconds: float = 120.0
+    tries: int = 5
+    pause: float = 1.0
+    longest: float = 60.0
+    at_once: int = 8
+
+
+class HTTPModel:
+    """A `LanguageModel` on a server.
+
+    Args:
+        name: The model's name there.
+        url: Where the server answers, up to "/v1".
+        patience: How long to wait.
+        transport: Of httpx; None for the network.
+    """
+
+    def __init__(self, name: str, url: str, patience: Patience = Patience(), transport: httpx.BaseTransport | None = None) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"language model openai:{name}@{url}: the address must begin with http:// or https://")
+        self.name, self._model, self._patience = f"openai:{name}@{url}", name, patience
+        key = next((os.environ[variable] for variable in KEYS if os.environ.get(variable)), None)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(base_url=url.rstrip("/") + "/", headers=headers, timeout=patience.seconds, transport=transport)
+        self.fingerprint = hashlib.sha256(f"{name} at {url}".encode()).hexdigest()
+
+    def complete(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 (frozen)
+        """See `LanguageModel.complete`; some prompts are under way at the same time."""
+        if not prompts:
+            return []
+        with ThreadPoolExecutor(min(self._patience.at_once, len(prompts))) as pool:
+            return list(pool.map(lambda prompt: self._one(prompt, sampling), prompts))
+
+    def _one(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [{"role": message.role, "content": message.text} for message in prompt],
+            "temperature": sampling.temperature,
+            "max_tokens": sampling.max_tokens,
+            "seed": sampling.seed,
+        }
+        if sampling.schema is not None:
+            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sampling.schema, "strict": True}}
+        answer = self._asked(body)
+        if answer.status_code == httpx.codes.BAD_REQUEST and "response_format" in body:
+            answer = self._asked({name: value for name, value in body.items() if name != "response_format"})  # a server that knows no schemas
+        return self._read(answer)
+
+    def _asked(self, body: dict[str, Any]) -> httpx.Response:
+        """The first answer that is worth reading.
+
+        Raises:
+            LanguageModelError: If all tries fail, or the server refuses.
+        """
+        wait, last = self._patience.pause, ""
+        for attempt in range(self._patience.tries):
+            asked_for = 0.0
+            try:
+                answer = self._client.post("chat/completions", json=body)
+                if answer.status_code not in _AGAIN:
+                    return answer
+                last, asked_for = f"HTTP {answer.status_code}", _seconds(answer.headers.get("Retry-After"))
+            except httpx.TransportError as error:
+                last = str(error) or type(error).__name__
+            if attempt + 1 == self._patience.tries or asked_for > self._patience.longest:
+                break
+            time.sleep(min(max(wait * random.uniform(0.5, 1.5), asked_for), self._patience.longest))
+            wait *= 2
+        raise LanguageModelError(f"{self.name} does not answer ({last}): check that the server runs and the address is right, or try again later")
+
+    def _read(self, answer: httpx.Response) -> Completion:
+        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise LanguageModelError(f"{self.name} refuses the key (HTTP {answer.status_code}): set {KEYS[0]} in the environment")
+        if answer.is_error:
+            raise LanguageModelError(f"{self.name} refuses (HTTP {answer.status_code}: {' '.join(answer.text.split())[:160]}): check the model's name")
+        try:
+            found = answer.json()
+            choice, used = found["choices"][0], found.get("usage") or {}
+            text = str(choice["message"]["content"] or "").strip()
+            return Completion(text, int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0), choice.get("finish_reason") == "length")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise LanguageModelError(f"{self.name} answers what is no chat completion: check that the address is that of an OpenAI-compatible server") from None
+
+
+def from_name(name: str) -> HTTPModel:
+    """The model that "openai:NAME@URL" means.
+
+    Raises:
+        ConfigError: If there is no address in it.
+    """
+    model, _, url = name.removeprefix("openai:").rpartition("@")
+    if not model or not url:
+        raise ConfigError(f"language model {name!r}: write openai:NAME@URL, for example openai:qwen@http://127.0.0.1:8000/v1")
+    return HTTPModel(model, url)
+
+
+def _seconds(header: str | None) -> float:
+    """What Retry-After asks for; a date is answered with the usual pause."""
+    try:
+        return max(float(header or 0), 0.0)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,166 @@
+"""Causal language models of transformers, in process.
+
+Continuations of one prompt share its key-value cache: the prompt is read once, and all continuations are read behind it in
+one batch. For 20 candidates of ten tokens behind 400 tokens of history that is 600 tokens instead of 8,200.
+
+Shapes: P prompts, C continuations, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tongtu.errors import ConfigError
+from tongtu.llm.model import Completion, Likelihoods, Prompt, Sampling
+
+_PROMPT_TOKENS_AT_ONCE = 4_096
+_LOGITS_AT_ONCE = 1 << 24
+
+
+class LocalModel:
+    """A `LanguageModel` and `Likely`.
+
+    Args:
+        name: What it is opened by.
+        net: A causal model of transformers.
+        tokenizer: Its tokenizer; one without a chat template gets the turns as plain lines.
+    """
+
+    def __init__(self, name: str, net: Any, tokenizer: Any) -> None:
+        self.name, self._tokenizer = name, tokenizer
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._net = net.eval().requires_grad_(False).to(self._device)
+        self.fingerprint = _fingerprint(net, tokenizer)
+        self._end = {int(token) for token in np.atleast_1d(net.generation_config.eos_token_id or tokenizer.eos_token_id or -1)}
+
+    def complete(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 (frozen)
+        """See `LanguageModel.complete`; prompts of like length are answered together."""
+        tokens = [self.tokens(prompt) for prompt in prompts]
+        answers: list[Completion | None] = [None] * len(prompts)
+        for rows in _batches([len(one) + sampling.max_tokens for one in tokens], _PROMPT_TOKENS_AT_ONCE):
+            for row, answer in zip(rows, self._generate([tokens[row] for row in rows], sampling), strict=True):
+                answers[row] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def log_likelihood(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[Likelihoods]:
+        """See `Likely.log_likelihood`."""
+        return [self._likely(self.tokens(prompt), list(texts)) for prompt, texts in zip(prompts, continuations, strict=True)]
+
+    def tokens(self, prompt: Prompt) -> list[int]:
+        """The prompt as the model reads it, up to where its answer begins."""
+        if self._tokenizer.chat_template is None:
+            text = "".join(f"{message.role}: {message.text}\n" for message in prompt) + "assistant:"
+            return list(self._tokenizer(text)["input_ids"])
+        turns = [{"role": message.role, "content": message.text} for message in prompt]
+        return list(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False))
+
+    def continuation_tokens(self, text: str) -> list[int]:
+        """A continuation's tokens, at least one."""
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"]) or sorted(self._end)[:1]
+
+    @torch.inference_mode()
+    def _likely(self, prompt: list[int], texts: list[str]) -> Likelihoods:
+        tokens = [self.continuation_tokens(text) for text in texts]
+        length = np.array([len(one) for one in tokens], np.int64)
+        read = self._net(input_ids=torch.tensor([prompt], device=self._device), use_cache=True, logits_to_keep=1)
+        first = torch.log_softmax(read.logits[0, -1].float(), -1)
+        summed = np.zeros(len(texts), np.float32)
+        order = np.argsort(length, kind="stable")
+        for rows in np.array_split(order, max(1, -(-int(length.sum()) * len(first) // _LOGITS_AT_ONCE))):
+            if len(rows):
+                summed[rows] = self._behind(read.past_key_values, len(prompt), [tokens[row] for row in rows], first)
+        return Likelihoods(summed, length, len(prompt))
+
+    def _behind(self, past: Any, before: int, tokens: list[list[int]], first_V: Tensor) -> np.ndarray:
+        """Summed log-probabilities of continuations behind a prompt whose keys and values are at hand."""
+        width = max(len(one) for one in tokens)
+        ids = torch.zeros(len(tokens), width, dtype=torch.int64)
+        real = torch.zeros(len(tokens), width, dtype=torch.bool)
+        for row, one in enumerate(tokens):
+            ids[row, : len(one)], real[row, : len(one)] = torch.tensor(one), True
+        ids, real = ids.to(self._device), real.to(self._device)
+        summed = first_V[ids[:, 0]]
+        if width > 1:
+            cache = _repeated(past, len(tokens))
+            mask = torch.cat([torch.ones(len(tokens), before, dtype=torch.int64, device=self._device), real[:, :-1].long()], 1)
+            position = before + torch.arange(width - 1, device=self._device).expand(len(tokens), -1)
+            logits = self._net(input_ids=ids[:, :-1], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True).logits
+            likely = torch.log_softmax(logits.float(), -1).gather(2, ids[:, 1:, None])[..., 0]
+            summed = summed + (likely * real[:, 1:]).sum(1)
+        result: np.ndarray = summed.cpu().numpy()
+        return result
+
+    @torch.inference_mode()
+    def _generate(self, tokens: list[list[int]], sampling: Sampling) -> list[Completion]:
+        width = max(len(one) for one in tokens)
+        ids = torch.full((len(tokens), width), self._tokenizer.pad_token_id or 0)
+        mask = torch.zeros_like(ids)
+        for row, one in enumerate(tokens):  # padded on the left: what comes next stands behind every prompt at once
+            ids[row, width - len(one) :], mask[row, width - len(one) :] = torch.tensor(one), 1
+        choice: dict[str, Any] = {"do_sample": sampling.temperature > 0, "top_p": None, "top_k": None, "temperature": sampling.temperature or None}
+        inputs = {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(sampling.seed)
+            made = self._net.generate(**inputs, max_new_tokens=sampling.max_tokens, pad_token_id=self._tokenizer.pad_token_id or 0, **choice)[:, width:].cpu()
+        return [self._completion(len(one), new.tolist(), sampling) for one, new in zip(tokens, made, strict=True)]
+
+    def _completion(self, prompt_tokens: int, new: list[int], sampling: Sampling) -> Completion:
+        stop = next((place for place, token in enumerate(new) if token in self._end), None)
+        written = new if stop is None else new[:stop]
+        text = self._tokenizer.decode(written, skip_special_tokens=True).strip()
+        return Completion(text, prompt_tokens, len(written), cut=stop is None and len(new) >= sampling.max_tokens)
+
+
+def open_local(name: str, model: str | Path) -> LocalModel:
+    """A model of a folder or the hub.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    import transformers
+
+    from tongtu.text.transformer import silence
+
+    try:
+        with silence():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+            net = transformers.AutoModelForCausalLM.from_pretrained(model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(f"no language model at {model} ({reason}): give a folder with config.json, safetensors and tokenizer.json, or a hub name") from None
+    return LocalModel(name, net, tokenizer)
+
+
+def _repeated(past: Any, times: int) -> Any:
+    """The key-value cache for so many rows; the one given stays as it is."""
+    copied = copy.deepcopy(past)
+    copied.batch_repeat_interleave(times)
+    return copied
+
+
+def _batches(lengths: list[int], budget: int) -> list[list[int]]:
+    """Rows in batches of like length and at most `budget` tokens with padding; a longer one goes alone."""
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    parts, start = [], 0
+    while start < len(order):
+        stop = start + max(budget // lengths[order[start]], 1)
+        parts.append(order[start:stop])
+        start = stop
+    return parts
+
+
+def _fingerprint(net: Any, tokenizer: Any) -> str:
+    seen = hashlib.sha256((tokenizer.chat_template or "").encode())
+    seen.update(tokenizer.backend_tokenizer.to_str().encode())
+    for name, tensor in sorted(net.state_dict().items()):
+        seen.update(name.encode())
+        seen.update(tensor.contiguous().cpu().view(torch.uint8).numpy().data if tensor.dim() else tensor.cpu().numpy().tobytes())
+    return seen.hexdigest()

@@ -1,0 +1,124 @@
+"""What every language model can be asked, wherever it runs.
+
+    scripted                tells what a Python function says; for tests
+    smollm2                 SmolLM2-135M-Instruct out of a package on the index, in process
+    hf:NAME_OR_PATH         any causal model of transformers, in process
+    openai:NAME@URL         any server that speaks OpenAI's chat protocol: vLLM, llama.cpp, Ollama, hosted ones
+
+Shapes: P prompts, C continuations of one prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from tongtu.config import configuration
+
+LogLikelihood = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+Prompt = tuple[Message, ...]
+"""A conversation that the model is to go on with."""
+
+
+def ask(text: str, system: str = "") -> Prompt:
+    """A prompt of one user message, behind a system message where there is one."""
+    before = (Message("system", system),) if system else ()
+    return (*before, Message("user", text))
+
+
+@configuration
+class Sampling:
+    """How a completion is drawn.
+
+    Attributes:
+        temperature: 0 takes the likeliest token each time.
+        max_tokens: At most so many tokens.
+        seed: Of the draws.
+        schema: A JSON schema that the answer must fit, where the model offers it; others are only asked to by the prompt.
+    """
+
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    max_tokens: Annotated[int, Field(ge=1)] = 256
+    seed: int = 0
+    schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model answered.
+
+    Attributes:
+        text: The answer.
+        prompt_tokens, tokens: Read and written.
+        cut: Whether `max_tokens` ended it.
+    """
+
+    text: str
+    prompt_tokens: int
+    tokens: int
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Likelihoods:
+    """Log-likelihoods of the continuations of one prompt.
+
+    Attributes:
+        summed: float32[C], of all tokens of each continuation.
+        tokens: int64[C], how many those are.
+        prompt_tokens: Tokens of the prompt, read once for all.
+    """
+
+    summed: LogLikelihood
+    tokens: npt.NDArray[np.int64]
+    prompt_tokens: int
+
+    @property
+    def mean(self) -> LogLikelihood:
+        """float32[C], a token's share: long titles are not punished for being long."""
+        mean: LogLikelihood = (self.summed / np.maximum(self.tokens, 1)).astype(np.float32)
+        return mean
+
+
+class LanguageModel(Protocol):
+    """A language model.
+
+    Attributes:
+        name: What `open_language_model` opens it by.
+        fingerprint: What decides its answers besides prompt and sampling: the key of the cache.
+    """
+
+    name: str
+    fingerprint: str
+
+    def complete(self, prompts: Sequence[Prompt], sampling: Sampling = ...) -> list[Completion]:
+        """One answer a prompt.
+
+        Raises:
+            LanguageModelError: If the model cannot be reached or refuses.
+        """
+        ...
+
+
+@runtime_checkable
+class Likely(Protocol):
+    """A language model that tells how likely given continuations are."""
+
+    def log_likelihood(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[Likelihoods]:
+        """How likely each continuation is as the answer to its prompt, one entry a prompt."""
+        ...

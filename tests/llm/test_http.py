@@ -1,0 +1,171 @@
+"""The HTTP client against a real server on this machine that behaves well and badly."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tongtu.errors import LanguageModelError
+from tongtu.llm.http import HTTPModel, Patience
+from tongtu.llm.model import Sampling, ask
+
+QUICK = Patience(seconds=1.0, tries=3, pause=0.01, longest=0.5)
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each prompt with its last word in capitals, after doing what `faults` says, one after another."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.faults: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.under_way = self.most = 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        server = self.server
+        with server.lock:
+            server.under_way += 1
+            server.most = max(server.most, server.under_way)
+            fault = server.faults.pop(0) if server.faults else ""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server.bodies.append(body)
+        server.keys.append(self.headers.get("Authorization"))
+        try:
+            self.answer(fault, body)
+        finally:
+            with server.lock:
+                server.under_way -= 1
+
+    def answer(self, fault: str, body: dict[str, Any]) -> None:
+        word = body["messages"][-1]["content"].split()[-1].upper()
+        if fault == "hang up":
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif fault.isdecimal():
+            self.send(int(fault), b'{"error": "no"}')
+        elif fault == "schema":
+            self.send(400, b'{"error": "response_format is not supported"}')
+        elif fault == "later":
+            self.send(429, b"{}", {"Retry-After": "0.3"})
+        elif fault == "much later":
+            self.send(429, b"{}", {"Retry-After": "900"})
+        elif fault == "slow":
+            time.sleep(1.5)
+        elif fault == "nonsense":
+            self.send(200, b"<html>welcome</html>")
+        else:
+            if fault == "pause":
+                time.sleep(0.1)
+            answer = {"choices": [{"message": {"content": word}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
+            self.send(200, json.dumps(answer).encode())
+
+    def send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+def model(server: Server, patience: Patience = QUICK) -> HTTPModel:
+    return HTTPModel("tiny", server.url, patience)
+
+
+def test_asks_as_the_protocol_says(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TONGTU_LLM_KEY", "secret")
+    asked = model(server)
+    (found,) = asked.complete([ask("say yes", system="be brief")], Sampling(temperature=0.5, max_tokens=9, seed=3))
+    assert (found.text, found.prompt_tokens, found.tokens, found.cut) == ("YES", 7, 1, False)
+    assert server.bodies == [
+        {
+            "model": "tiny",
+            "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "say yes"}],
+            "temperature": 0.5,
+            "max_tokens": 9,
+            "seed": 3,
+        }
+    ]
+    assert server.keys == ["Bearer secret"] and "secret" not in asked.name + asked.fingerprint + repr(vars(asked).get("_model"))
+
+
+@pytest.mark.parametrize("faults", [["500"], ["429", "503"], ["later"], ["hang up"], ["slow"], ["hang up", "502"]])
+def test_tries_again_after_what_may_pass(server: Server, faults: list[str]) -> None:
+    server.faults = list(faults)
+    started = time.monotonic()
+    assert model(server).complete([ask("say yes")])[0].text == "YES"
+    assert len(server.bodies) == len(faults) + 1
+    if faults == ["later"]:
+        assert time.monotonic() - started >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("faults", "told", "asked"),
+    [
+        (["500"] * 9, "does not answer .HTTP 500", 3),
+        (["much later"], "does not answer .HTTP 429", 1),
+        (["401"], "refuses the key .HTTP 401.*TONGTU_LLM_KEY", 1),
+        (["404"], "refuses .HTTP 404.*model's name", 1),
+        (["nonsense"], "no chat completion", 1),
+    ],
+)
+def test_gives_up_with_one_line(server: Server, faults: list[str], told: str, asked: int) -> None:
+    server.faults = list(faults)
+    with pytest.raises(LanguageModelError, match=told) as caught:
+        model(server).complete([ask("say yes")])
+    assert len(server.bodies) == asked and "\n" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(LanguageModelError, match="check that the server runs"):
+        HTTPModel("tiny", f"http://127.0.0.1:{port}/v1", QUICK).complete([ask("say yes")])
+
+
+def test_some_prompts_are_under_way_together_and_answers_keep_their_order(server: Server) -> None:
+    server.faults = ["pause"] * 40
+    words = [f"w{i}" for i in range(20)]
+    found = model(server, Patience(seconds=5, at_once=4)).complete([ask(word) for word in words])
+    assert [one.text for one in found] == [word.upper() for word in words]
+    assert 2 <= server.most <= 4
+
+
+def test_a_schema_is_sent_and_left_out_where_the_server_knows_none(server: Server) -> None:
+    schema = {"type": "object"}
+    model(server).complete([ask("yes")], Sampling(schema=schema))
+    assert server.bodies[0]["response_format"]["json_schema"]["schema"] == schema
+    server.faults = ["schema"]
+    assert model(server).complete([ask("yes")], Sampling(schema=schema))[0].text == "YES"
+    assert "response_format" not in server.bodies[-1]
