@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tongtu.errors import ConfigError
 from tongtu.llm.model import Completion, Likelihoods, Prompt, Sampling
+from tongtu.pretrained import open_pretrained
 
 _PROMPT_TOKENS_AT_ONCE = 4_096
 _LOGITS_AT_ONCE = 1 << 24
@@ -125,18 +125,7 @@ def open_local(name: str, model: str | Path) -> LocalModel:
     Raises:
         ConfigError: If there is none.
     """
-    import transformers
-
-    from tongtu.text.transformer import silence
-
-    try:
-        with silence():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-            net = transformers.AutoModelForCausalLM.from_pretrained(model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ConfigError(f"no language model at {model} ({reason}): give a folder with config.json, safetensors and tokenizer.json, or a hub name") from None
-    return LocalModel(name, net, tokenizer)
+    return LocalModel(name, *open_pretrained(model, causal=True))
 
 
 def _repeated(past: Any, times: int) -> Any:

