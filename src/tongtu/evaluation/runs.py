@@ -181,7 +181,7 @@ def _fit(space: Workspace, task: Task, systems: Systems, peak_memory_mb: Callabl
     train = space.experiment.protocol.without_test(space.data) if row.refit else space.split.train
     checkpoint = space.out / "checkpoints" / f"{folder.name}-{key[:12]}"
     validate = None if row.refit else space.validate()
-    options = FitOptions(seed=task.seed, validate=validate, checkpoint=checkpoint, resume=checkpoint.exists(), quiet=quiet)
+    options = FitOptions(seed=task.seed, validate=validate, checkpoint=checkpoint, resume=True, quiet=quiet)
     started = time.perf_counter()
     model.fit(train, options)
     fit_seconds = time.perf_counter() - started
