@@ -63,7 +63,7 @@ def test_a_model_without_likelihoods_says_so(tmp_path: Path) -> None:
         CachedModel(Writes(), file=tmp_path / "answers.sqlite").log_likelihood([ask("a")], [["b"]])
 
 
-@pytest.mark.parametrize("budget", [Budget(tokens=3_000), Budget(price=0.005)])
+@pytest.mark.parametrize("budget", [Budget(tokens=3_200), Budget(price=0.005)])
 def test_a_budget_stops_before_it_is_exceeded_and_loses_nothing(tmp_path: Path, budget: Budget) -> None:
     model, file = echo(), tmp_path / "answers.sqlite"
     ledger = Ledger(Price(read=1.0, written=2.0), budget)

@@ -25,7 +25,6 @@ from tongtu.llm.ledger import Ledger
 from tongtu.llm.model import Completion, LanguageModel, Likelihoods, Likely, Prompt, Sampling
 
 _AT_ONCE = 16  # prompts between two looks at the budget
-_CHARACTERS_A_TOKEN = 2  # fewer than any tokenizer needs for plain text: a budget must not be exceeded
 _OVERHEAD = 64  # tokens of a chat template
 
 Answer = TypeVar("Answer")
@@ -79,7 +78,7 @@ class CachedModel:
             raise ConfigError(f"{self.name} tells no likelihoods: choose a model in process (smollm2, hf:NAME), or let it write lists")
 
         def ask(rows: list[int]) -> list[Likelihoods]:
-            read = sum(_most_tokens(prompts[row]) + sum(len(text) for text in continuations[row]) for row in rows)
+            read = sum(_most_tokens(prompts[row]) + sum(len(text.encode()) + 1 for text in continuations[row]) for row in rows)
             self.ledger.allow(read, 0)
             started = time.perf_counter()
             found = model.log_likelihood([prompts[row] for row in rows], [continuations[row] for row in rows])
@@ -142,7 +141,8 @@ def _plain(prompt: Prompt) -> list[list[str]]:
 
 
 def _most_tokens(prompt: Prompt) -> int:
-    return sum(len(message.text.encode()) // _CHARACTERS_A_TOKEN + _OVERHEAD for message in prompt)
+    """A byte is the least that a token stands for, in any script: more than this no tokenizer needs."""
+    return sum(len(message.text.encode()) + _OVERHEAD for message in prompt)
 
 
 def _from_likelihoods(one: Likelihoods) -> dict[str, Any]:
