@@ -40,3 +40,15 @@ def test_items_without_events_do_no_harm(name: str) -> None:
     for items, scores in zip(top.items, top.scores, strict=True):
         told = items[items != 0]
         assert len(np.unique(told)) == len(told) > 50 and np.isfinite(scores[: len(told)]).all()
+
+
+def test_a_text_reader_recommends_what_nobody_has_met() -> None:
+    """In this world the text tells what comes next, and what comes next is always an item without events; ids alone cannot tell such items apart."""
+    split = leave_one_out(text_world(users=200).data)
+    new = split.train.item_counts == 0
+    new[0] = False
+    settings = {**SMALL["unisrec"], "mode": "text", "training": {"epochs": 5}}
+    listed = make("unisrec", settings).fit(split.train, FitOptions(quiet=True)).recommend(split.test.requests, 10).items
+    assert new[listed].mean() > 0.1
+    by_id = make("itemknn").fit(split.train, FitOptions(quiet=True)).recommend(split.test.requests, 10).items
+    assert not new[by_id].any()

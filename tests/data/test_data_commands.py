@@ -11,6 +11,7 @@ from data_logs import table, write
 from typer.testing import CliRunner
 
 from tongtu.cli import app
+from tongtu.data.folder import open_dataset
 
 ROWS = [("u", "a", 1_600_000_000_000), ("u", "b", 1_600_000_001_000), ("u", "c", 1_600_000_002_000), ("v", "a", 1_600_000_003_000), ("", "a", 1)]
 
@@ -47,6 +48,24 @@ def test_import_stats_check_filter(run, tmp_path: Path) -> None:  # type: ignore
     code, out, _ = run("filter data --user-core 3 --since 2020-09-01 --out part")
     assert (code, out) == (0, "part: 1 users, 3 items, 3 events\n")
     assert run("combine x=data y=part --out both")[1] == "both: 2 users, 6 items, 7 events\n"
+
+
+def test_a_whole_catalogue_comes_through_every_command(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    write(tmp_path / "log.csv", table(ROWS))
+    write(tmp_path / "items.csv", pl.DataFrame({"item": ["new", "a", "b", "c"], "title": ["New", "A", "B", "C"]}))
+    line = "import log.csv --user user --item item --time time --items items.csv --text title --quiet"
+    assert run(f"{line} --out usual")[1:] == (
+        "usual: 2 users, 3 items, 4 events\n",
+        "rows read 5, kept 4; dropped 1: missing user id\ntimes were taken for milliseconds\ncatalogue, id not in the log: 1\n",
+    )
+    code, out, err = run(f"{line} --all-items --out data")
+    assert (code, out) == (0, "data: 2 users, 4 items, 4 events\n") and "1 items of the catalogue have no event and were kept" in err
+    usual, data = open_dataset(tmp_path / "usual"), open_dataset(tmp_path / "data")
+    assert data.items.ids[:3].to_list() == usual.items.ids.to_list() and data.item.tolist() == usual.item.tolist()
+    assert json.loads(run("stats data --json")[1])["size"]["items without events"] == 1
+    assert "1 of the 4 items have no event" in run("check data")[1] and "have no event" not in run("check usual")[1]
+    assert run("filter data --item-core 2 --out part")[1] == "part: 2 users, 2 items, 2 events\n"
+    assert run("filter usual --item-core 2 --out part")[1] == "part: 2 users, 1 items, 2 events\n"
 
 
 def test_an_atomic_file_finds_its_neighbours(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

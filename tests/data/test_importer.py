@@ -14,6 +14,7 @@ from data_logs import COLUMNS, FORMATS, dataset, histories, imported, table, wri
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tongtu.data.domains import combine
 from tongtu.data.filters import k_core
 from tongtu.data.folder import open_dataset, save_dataset
 from tongtu.data.importer import import_log
@@ -178,6 +179,9 @@ def test_items_without_events_are_kept_where_asked_for_and_pass_filters(tmp_path
     assert report.notes == ["2 items of the catalogue have no event and were kept"] and data.source["items"]["all"]
     core = k_core(data, users=1, items=2)
     assert core.items.ids.to_list() == ["a", "new", "newer"] and statistics(core)["size"]["items without events"] == 2
+    assert k_core(dataset({"u": "bba"}).keep_events(np.array([False, False, True])), 1, 1).items.ids.to_list() == ["a"], "not asked for, not kept"
+    both = k_core(combine({"whole": data, "usual": usual.keep_events(usual.item == 1)}), users=1, items=1)
+    assert both.items.ids.to_list() == ["whole:a", "whole:b", "whole:new", "whole:newer", "usual:a"]
     save_dataset(core, tmp_path / "core")
     assert open_dataset(tmp_path / "core").item_text.to_list() == ["A", "New", ""]
 

@@ -100,7 +100,8 @@ def test_repeated_targets() -> None:
     item = log().item.copy()
     item[5] = item[0]
     found = check(log(item=item))
-    assert [trap.name for trap in found] == ["repeated targets"] and "2.5%" in found[0].text and "filter_seen" in found[0].remedy
+    assert [trap.name for trap in found] == ["repeated targets", "items without events"] and "2.5%" in found[0].text and "filter_seen" in found[0].remedy
+    assert "1 of the 240 items" in found[1].text
 
 
 def test_text_and_short_users() -> None:

@@ -87,6 +87,16 @@ def _item_text(data: Dataset) -> Iterator[Trap]:
         yield Trap("item text", f"{empty:.1%} of the items have no text", "add columns to --text, or complete the catalogue")
 
 
+def _never_met(data: Dataset) -> Iterator[Trap]:
+    without = int((data.item_counts[1:] == 0).sum())
+    if without:
+        yield Trap(
+            "items without events",
+            f"{without:,} of the {len(data.items):,} items have no event: who knows items by their ids alone cannot tell them apart, and coverage counts them",
+            "compare systems that read texts (`tongtu systems`), or import without --all-items",
+        )
+
+
 def _short_users(data: Dataset) -> Iterator[Trap]:
     share = float((data.lengths < 3).mean()) if len(data.users) else 0.0
     if share > 0:
@@ -219,6 +229,7 @@ _LOOKS = (
     _file_order,
     _repeated_targets,
     _item_text,
+    _never_met,
     _short_users,
     _future,
     _ids,

@@ -1,8 +1,12 @@
-"""Filters: a smaller data set out of a larger one, with codes made dense again and the reason written into its source."""
+"""Filters: a smaller data set out of a larger one, with codes made dense again and the reason written into its source.
+
+Items that no event is left of go, but for those that had none before in a catalogue that was imported with `--all-items`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -100,8 +104,20 @@ def _filtered(data: Dataset, keep: Mask, what: str, remedy: str) -> Dataset:
     if not keep.any():
         raise DataError(f"{data.name}: nothing is left after {what}: {remedy}")
     steps = [*data.source.get("filters", []), {"filter": what, "events before": data.n_events, "events after": int(keep.sum())}]
-    never_met = data.item_counts == 0  # a catalogue's items without events pass every filter: what is rare in the log is another thing
-    return compact(data.keep_events(keep, source={**data.source, "filters": steps}), never_met)
+    return compact(data.keep_events(keep, source={**data.source, "filters": steps}), _never_met(data))
+
+
+def _never_met(data: Dataset) -> Mask:
+    """bool[V], items without any event of catalogues that were imported whole: they pass every filter, rarity in the log is another thing."""
+    domains: Mapping[str, Any] = data.source.get("domains") or {}
+    whole = np.array([_whole(domains.get(name) or {}) for name in data.domains], np.bool_)
+    asked = np.full(len(data.items), _whole(data.source)) if data.domain is None else whole[data.domain]
+    return np.concatenate([np.zeros(1, np.bool_), asked & (data.item_counts[1:] == 0)])
+
+
+def _whole(source: Mapping[str, Any]) -> bool:
+    """Whether a catalogue was imported with `--all-items`."""
+    return bool((source.get("items") or {}).get("all"))
 
 
 def _codes(used: Mask) -> Codes:
