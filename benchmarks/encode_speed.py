@@ -1,4 +1,4 @@
-"""Claim: titles are encoded several times faster than in plain batches, and not at all the second time.
+"""Claim: titles are encoded about twice as fast as in plain batches, and not at all the second time.
 
     python benchmarks/encode_speed.py data/beauty-text --field title
 

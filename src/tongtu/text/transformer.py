@@ -8,7 +8,6 @@ Shapes: N texts, T tokens, W width.
 
 from __future__ import annotations
 
-import hashlib
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from tongtu.config import build, configuration
 from tongtu.errors import ConfigError
-from tongtu.pretrained import open_pretrained
+from tongtu.pretrained import fingerprint, open_pretrained, settings_of
 from tongtu.text.encoder import Vectors
 
 _TOKENS_AT_ONCE = 1_024  # the activations of more leave the caches: measured, 4,096 at once take half as long again, 8,192 twice
@@ -36,7 +35,7 @@ class Reading:
     Attributes:
         pooling: "mean" over the real tokens, the first token ("cls"), or the "last", as encoders made of decoders want it.
         prompt: Put before each text, for encoders that were trained with instructions.
-        length: Of each text at most so many tokens are read, the prompt's and special ones included.
+        length: Of each text at most so many tokens are read, the prompt's and special ones included; never more than the model has places for.
         normalise: Whether vectors are brought to length 1.
     """
 
@@ -53,27 +52,31 @@ class TransformerEncoder:
         name: What `open_encoder` opens it by.
         model: A folder with config.json, model.safetensors and tokenizer files, or a name on the hub.
         reading: How states become vectors.
+        checked: Whether config.json is known by its hash, so that the fingerprint need not tell of it.
 
     Raises:
         ConfigError: If there is no such model, or it has no tokenizer.
     """
 
-    def __init__(self, name: str, model: str | Path, reading: Reading) -> None:
+    def __init__(self, name: str, model: str | Path, reading: Reading, checked: bool = False) -> None:
         self.name, self._reading = name, reading
         self._net, self._tokenizer = open_transformer(model)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._net.to(self._device)
         self.width = int(self._net.config.hidden_size)
-        self.fingerprint = _fingerprint(self._tokenizer, self._net, reading)
+        self._length = min(reading.length, _places(self._net), self._tokenizer.model_max_length)
+        self.fingerprint = fingerprint(self._net, self._tokenizer, repr(reading) + ("" if checked else settings_of(self._net.config)))
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """See `ItemEncoder.encode`."""
         vectors = np.zeros((len(texts), self.width), np.float32)
-        rows = [row for row, text in enumerate(texts) if text]
-        if not rows:
+        asked = [row for row, text in enumerate(texts) if text]
+        if not asked:
             return vectors
-        tokens = self._tokenizer([self._reading.prompt + texts[row] for row in rows], truncation=True, max_length=self._reading.length)["input_ids"]
-        lengths = np.array([len(one) for one in tokens])
+        tokens = self._tokenizer([self._reading.prompt + texts[row] for row in asked], truncation=True, max_length=self._length)["input_ids"]
+        # without [CLS] and its like nothing may be left of a text, of white space for one: it counts as none
+        rows, tokens = [row for row, one in zip(asked, tokens, strict=True) if one], [one for one in tokens if one]
+        lengths = np.array([len(one) for one in tokens], np.int64)
         with torch.inference_mode():
             for some in _batches(lengths, _TOKENS_AT_ONCE):
                 states, length = self._states([tokens[i] for i in some], lengths[some])
@@ -138,10 +141,8 @@ def open_transformer(model: str | Path) -> tuple[Any, Any]:
     return net, tokenizer
 
 
-def _fingerprint(tokenizer: Any, net: Any, reading: Reading) -> str:
-    seen = hashlib.sha256(repr(reading).encode())
-    seen.update(tokenizer.backend_tokenizer.to_str().encode() if getattr(tokenizer, "is_fast", False) else repr(sorted(tokenizer.get_vocab().items())).encode())
-    for name, tensor in sorted(net.state_dict().items()):
-        seen.update(name.encode())
-        seen.update(tensor.contiguous().cpu().view(torch.uint8).numpy().data if tensor.dim() else tensor.cpu().numpy().tobytes())
-    return seen.hexdigest()
+def _places(net: Any) -> int:
+    """Tokens that the model has positions for; RoBERTa's kind begins to count behind its padding's number."""
+    before = getattr(getattr(net, "embeddings", None), "padding_idx", None)
+    places = getattr(net.config, "max_position_embeddings", None) or 1 << 30
+    return int(places) - (0 if before is None else int(before) + 1)
