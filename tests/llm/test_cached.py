@@ -82,3 +82,14 @@ def test_prices_are_of_a_million_tokens() -> None:
     ledger.add(calls=1, read=2_000_000, written=1_000_000, seconds=3.0)
     assert ledger.price == pytest.approx(2.5)
     assert ledger.facts() == {"calls": 1, "cached": 0, "prompt_tokens": 2_000_000, "completion_tokens": 1_000_000, "seconds": 3.0, "price": pytest.approx(2.5)}
+
+
+def test_what_is_under_way_counts_against_the_budget() -> None:
+    ledger = Ledger(budget=Budget(tokens=200))
+    with ledger.room(60, 100):
+        with pytest.raises(LanguageModelError, match="would be exceeded"), ledger.room(60, 100):
+            raise AssertionError("a second call began")
+        ledger.add(calls=1, read=10, written=5, seconds=0.1)
+    with ledger.room(60, 100):  # the first took less than it might have
+        pass
+    assert ledger.tokens == 15

@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tongtu.errors import LanguageModelError
+from tongtu.llm.cached import CachedModel
 from tongtu.llm.http import HTTPModel, Patience
+from tongtu.llm.ledger import Budget, Ledger
 from tongtu.llm.model import Sampling, ask
 
 QUICK = Patience(seconds=1.0, tries=3, pause=0.01, longest=0.5)
@@ -69,6 +72,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send(429, b"{}", {"Retry-After": "900"})
         elif fault == "slow":
             time.sleep(1.5)
+        elif fault == "uncounted":
+            self.send(200, json.dumps({"choices": [{"message": {"content": word}, "finish_reason": "stop"}]}).encode())
         elif fault == "nonsense":
             self.send(200, b"<html>welcome</html>")
         else:
@@ -169,3 +174,26 @@ def test_a_schema_is_sent_and_left_out_where_the_server_knows_none(server: Serve
     server.faults = ["schema"]
     assert model(server).complete([ask("yes")], Sampling(schema=schema))[0].text == "YES"
     assert "response_format" not in server.bodies[-1]
+
+
+def test_one_refused_prompt_loses_no_answer_that_was_paid_for(server: Server, tmp_path: Path) -> None:
+    server.faults = ["", "", "", "404"]
+    asked = CachedModel(model(server, Patience(at_once=1)), file=tmp_path / "answers.sqlite")
+    prompts = [ask(f"w{i}") for i in range(10)]
+    with pytest.raises(LanguageModelError, match="HTTP 404"):
+        asked.complete(prompts)
+    answered = len(server.bodies) - 1
+    assert 3 <= answered <= 4, "after a failure no further prompt begins"
+    assert (asked.ledger.calls, asked.ledger.tokens) == (answered, 8 * answered)
+    assert [one.text for one in asked.complete(prompts)] == [f"W{i}" for i in range(10)]
+    assert len(server.bodies) == 11, "each prompt was answered once, the refused one asked twice"
+
+
+def test_a_budget_holds_for_a_server_that_does_not_count(server: Server, tmp_path: Path) -> None:
+    server.faults = ["uncounted"] * 200
+    ledger = Ledger(budget=Budget(tokens=3_000))
+    asked = CachedModel(model(server), ledger, tmp_path / "answers.sqlite")
+    with pytest.raises(LanguageModelError, match="would be exceeded"):
+        for i in range(200):
+            asked.complete([ask(f"w{i}")], Sampling(max_tokens=50))
+    assert 10 < len(server.bodies) < 100 and 0 < ledger.tokens <= 3_000

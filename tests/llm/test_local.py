@@ -7,32 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tiny_causal import write_tiny_causal
 
 from tongtu.errors import ConfigError
 from tongtu.llm.local import LocalModel, open_local
 from tongtu.llm.model import Likely, Message, Sampling, ask
 from tongtu.llm.opening import open_language_model
 
-WORDS = ("<end>", "<unk>", "user", "assistant", ":", "jazz", "piano", "record", "running", "shoes", "what", "next")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model")
-    tokenizer = Tokenizer(models.WordLevel({word: code for code, word in enumerate(WORDS)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<end>", eos_token="<end>", unk_token="<unk>").save_pretrained(path)
-    torch.manual_seed(1)
-    config = transformers.LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=32, eos_token_id=0
-    )
-    net = transformers.LlamaForCausalLM(config)
-    with torch.no_grad():
-        net.lm_head.weight.normal_(std=1.0)  # so that answers differ from prompt to prompt
-    net.save_pretrained(path)
-    return path
+    return write_tiny_causal(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

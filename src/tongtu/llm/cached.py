@@ -22,10 +22,9 @@ from tongtu.config import plain
 from tongtu.data.fetch import cache_folder
 from tongtu.errors import ConfigError, writing
 from tongtu.llm.ledger import Ledger
-from tongtu.llm.model import Completion, LanguageModel, Likelihoods, Likely, Prompt, Sampling
+from tongtu.llm.model import Completion, LanguageModel, Likelihoods, Likely, PartlyAnswered, Prompt, Sampling, most_tokens
 
 _AT_ONCE = 16  # prompts between two looks at the budget
-_OVERHEAD = 64  # tokens of a chat template
 
 Answer = TypeVar("Answer")
 
@@ -53,16 +52,19 @@ class CachedModel:
         """See `LanguageModel.complete`.
 
         Raises:
-            LanguageModelError: If the budget could be exceeded; what was answered until then is kept.
+            LanguageModelError: If the budget could be exceeded or the model fails; what was answered until then is kept.
         """
 
         def ask(rows: list[int]) -> list[Completion]:
-            self.ledger.allow(sum(_most_tokens(prompts[row]) for row in rows), sampling.max_tokens * len(rows))
-            started = time.perf_counter()
-            found = self.model.complete([prompts[row] for row in rows], sampling)
-            seconds = time.perf_counter() - started
-            self.ledger.add(len(rows), sum(one.prompt_tokens for one in found), sum(one.tokens for one in found), seconds)
-            return found
+            with self.ledger.room(sum(most_tokens(prompts[row]) for row in rows), sampling.max_tokens * len(rows)):
+                started = time.perf_counter()
+                try:
+                    found = self.model.complete([prompts[row] for row in rows], sampling)
+                except PartlyAnswered as error:
+                    self._count(error.answers, time.perf_counter() - started)
+                    raise
+                self._count(found, time.perf_counter() - started)
+                return found
 
         keys = [self._key("complete", _plain(prompt), plain(sampling)) for prompt in prompts]
         return self._answered(keys, ask, dataclasses.asdict, lambda value: Completion(**value))
@@ -78,18 +80,22 @@ class CachedModel:
             raise ConfigError(f"{self.name} tells no likelihoods: choose a model in process (smollm2, hf:NAME), or let it write lists")
 
         def ask(rows: list[int]) -> list[Likelihoods]:
-            read = sum(_most_tokens(prompts[row]) + sum(len(text.encode()) + 1 for text in continuations[row]) for row in rows)
-            self.ledger.allow(read, 0)
-            started = time.perf_counter()
-            found = model.log_likelihood([prompts[row] for row in rows], [continuations[row] for row in rows])
-            self.ledger.add(len(rows), sum(one.prompt_tokens + int(one.tokens.sum()) for one in found), 0, time.perf_counter() - started)
-            return found
+            read = sum(most_tokens(prompts[row]) + sum(len(text.encode()) + 1 for text in continuations[row]) for row in rows)
+            with self.ledger.room(read, 0):
+                started = time.perf_counter()
+                found = model.log_likelihood([prompts[row] for row in rows], [continuations[row] for row in rows])
+                self.ledger.add(len(rows), sum(one.prompt_tokens + int(one.tokens.sum()) for one in found), 0, time.perf_counter() - started)
+                return found
 
         keys = [self._key("likely", _plain(prompt), list(texts)) for prompt, texts in zip(prompts, continuations, strict=True)]
         return self._answered(keys, ask, _from_likelihoods, _to_likelihoods)
 
+    def _count(self, answers: Sequence[Completion | None], seconds: float) -> None:
+        got = [one for one in answers if one is not None]
+        self.ledger.add(len(got), sum(one.prompt_tokens for one in got), sum(one.tokens for one in got), seconds)
+
     def _answered(
-        self, keys: list[str], ask: Callable[[list[int]], list[Answer]], write: Callable[[Answer], Any], read: Callable[[Any], Answer]
+        self, keys: list[str], ask: Callable[[list[int]], Sequence[Answer | None]], write: Callable[[Answer], Any], read: Callable[[Any], Answer]
     ) -> list[Answer]:
         """Answers from the cache, and from the model where it has none; equal questions are asked once."""
         known = self._look_up(keys)
@@ -98,10 +104,18 @@ class CachedModel:
         rows = sorted(first.values())
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE]
-            fresh = {keys[row]: json.dumps(write(answer)) for row, answer in zip(part, ask(part), strict=True)}
+            failure: PartlyAnswered | None = None
+            answers: list[Any] = []
+            try:
+                answers += ask(part)
+            except PartlyAnswered as error:
+                answers, failure = list(error.answers), error
+            fresh = {keys[row]: json.dumps(write(answer)) for row, answer in zip(part, answers, strict=True) if answer is not None}
             known |= fresh
             with writing(self._file), self._opened() as opened:
                 opened.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?)", fresh.items())
+            if failure is not None:
+                raise failure
         return [read(json.loads(known[key])) for key in keys]
 
     def _look_up(self, keys: list[str]) -> dict[str, str]:
@@ -138,11 +152,6 @@ class _Connection:
 
 def _plain(prompt: Prompt) -> list[list[str]]:
     return [[message.role, message.text] for message in prompt]
-
-
-def _most_tokens(prompt: Prompt) -> int:
-    """A byte is the least that a token stands for, in any script: more than this no tokenizer needs."""
-    return sum(len(message.text.encode()) + _OVERHEAD for message in prompt)
 
 
 def _from_likelihoods(one: Likelihoods) -> dict[str, Any]:

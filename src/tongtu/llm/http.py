@@ -9,15 +9,16 @@ import hashlib
 import os
 import random
 import time
+import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from tongtu.errors import ConfigError, LanguageModelError
-from tongtu.llm.model import Completion, Prompt, Sampling
+from tongtu.llm.model import Completion, PartlyAnswered, Prompt, Sampling, most_tokens
 
 _AGAIN = {408, 409, 429, 500, 502, 503, 504}
 KEYS = ("TONGTU_LLM_KEY", "OPENAI_API_KEY")
@@ -59,14 +60,24 @@ class HTTPModel:
         key = next((os.environ[variable] for variable in KEYS if os.environ.get(variable)), None)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(base_url=url.rstrip("/") + "/", headers=headers, timeout=patience.seconds, transport=transport)
+        weakref.finalize(self, self._client.close)  # servers keep connections open, and nobody is asked to close a model
         self.fingerprint = hashlib.sha256(f"{name} at {url}".encode()).hexdigest()
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 (frozen)
-        """See `LanguageModel.complete`; some prompts are under way at the same time."""
+        """See `LanguageModel.complete`; some prompts are under way at the same time. After a failure no further one begins.
+
+        A server that does not count tokens is charged the most that they can be, so that a budget holds there too.
+        """
         if not prompts:
             return []
         with ThreadPoolExecutor(min(self._patience.at_once, len(prompts))) as pool:
-            return list(pool.map(lambda prompt: self._one(prompt, sampling), prompts))
+            under_way = [pool.submit(self._one, prompt, sampling) for prompt in prompts]
+            failed = next((one.exception() for one in as_completed(under_way) if one.exception()), None)
+            if failed is not None:
+                pool.shutdown(cancel_futures=True)
+        if isinstance(failed, LanguageModelError):
+            raise PartlyAnswered(str(failed), [None if one.cancelled() or one.exception() else one.result() for one in under_way]) from None
+        return [one.result() for one in under_way]
 
     def _one(self, prompt: Prompt, sampling: Sampling) -> Completion:
         body: dict[str, Any] = {
@@ -81,7 +92,7 @@ class HTTPModel:
         answer = self._asked(body)
         if answer.status_code == httpx.codes.BAD_REQUEST and "response_format" in body:
             answer = self._asked({name: value for name, value in body.items() if name != "response_format"})  # a server that knows no schemas
-        return self._read(answer)
+        return self._read(answer, prompt, sampling)
 
     def _asked(self, body: dict[str, Any]) -> httpx.Response:
         """The first answer that is worth reading.
@@ -105,7 +116,7 @@ class HTTPModel:
             wait *= 2
         raise LanguageModelError(f"{self.name} does not answer ({last}): check that the server runs and the address is right, or try again later")
 
-    def _read(self, answer: httpx.Response) -> Completion:
+    def _read(self, answer: httpx.Response, prompt: Prompt, sampling: Sampling) -> Completion:
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise LanguageModelError(f"{self.name} refuses the key (HTTP {answer.status_code}): set {KEYS[0]} in the environment")
         if answer.is_error:
@@ -114,7 +125,9 @@ class HTTPModel:
             found = answer.json()
             choice, used = found["choices"][0], found.get("usage") or {}
             text = str(choice["message"]["content"] or "").strip()
-            return Completion(text, int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0), choice.get("finish_reason") == "length")
+            read = int(used.get("prompt_tokens") or most_tokens(prompt))
+            written = int(used.get("completion_tokens") or min(len(text.encode()), sampling.max_tokens))
+            return Completion(text, read, written, choice.get("finish_reason") == "length")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise LanguageModelError(f"{self.name} answers what is no chat completion: check that the address is that of an OpenAI-compatible server") from None
 

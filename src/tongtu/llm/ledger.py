@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -59,6 +61,7 @@ class Ledger:
     read: int = 0
     written: int = 0
     seconds: float = 0.0
+    _promised: tuple[int, int] = field(default=(0, 0), repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -71,15 +74,27 @@ class Ledger:
         """What the tokens cost."""
         return self._price(self.read, self.written)
 
-    def allow(self, read: int, written: int) -> None:
-        """Refuse what could exceed the budget.
+    @contextmanager
+    def room(self, read: int, written: int) -> Iterator[None]:
+        """Keep so many tokens free while the block asks; what other threads have under way counts as if it were spent.
 
         Args:
-            read, written: The most tokens that the next call can take.
+            read, written: The most tokens that the block can take; it tells by `add` what it took.
 
         Raises:
             LanguageModelError: If they may be too many.
         """
+        with self._lock:
+            promised = (self._promised[0] + read, self._promised[1] + written)
+            self._refuse_beyond_budget(*promised)
+            self._promised = promised
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._promised = (self._promised[0] - read, self._promised[1] - written)
+
+    def _refuse_beyond_budget(self, read: int, written: int) -> None:
         tokens, price = self.budget.tokens, self.budget.price
         if tokens is not None and self.tokens + read + written > tokens:
             more = read + written

@@ -19,8 +19,10 @@ import numpy.typing as npt
 from pydantic import Field
 
 from tongtu.config import configuration
+from tongtu.errors import LanguageModelError
 
 LogLikelihood = npt.NDArray[np.float32]
+_OVERHEAD = 64  # tokens of a chat template
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ def ask(text: str, system: str = "") -> Prompt:
     """A prompt of one user message, behind a system message where there is one."""
     before = (Message("system", system),) if system else ()
     return (*before, Message("user", text))
+
+
+def most_tokens(prompt: Prompt) -> int:
+    """A byte is the least that a token stands for, in any script: more than this no tokenizer needs."""
+    return sum(len(message.text.encode()) + _OVERHEAD for message in prompt)
 
 
 @configuration
@@ -72,6 +79,18 @@ class Completion:
     prompt_tokens: int
     tokens: int
     cut: bool = False
+
+
+class PartlyAnswered(LanguageModelError):
+    """A prompt failed, and others beside it were answered and have to be paid for: whoever asked keeps and counts those.
+
+    Attributes:
+        answers: One entry a prompt, None where there is no answer.
+    """
+
+    def __init__(self, message: str, answers: Sequence[Completion | None]) -> None:
+        super().__init__(message)
+        self.answers = answers
 
 
 @dataclass(frozen=True)
@@ -110,7 +129,7 @@ class LanguageModel(Protocol):
         """One answer a prompt.
 
         Raises:
-            LanguageModelError: If the model cannot be reached or refuses.
+            LanguageModelError: If the model cannot be reached or refuses; a `PartlyAnswered` where it answered other prompts.
         """
         ...
 
