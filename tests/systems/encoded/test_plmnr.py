@@ -171,6 +171,13 @@ def test_a_folder_opens_without_the_language_model(bert: Path, tmp_path: Path) -
     assert torch.allclose(again._vectors[-1], again._vectors[-2], atol=1e-6)
 
 
+def test_new_items_need_ids_and_texts(fitted: Any) -> None:
+    with pytest.raises(DataError, match="text missing"):
+        fitted.with_items(pl.DataFrame({"id": ["a"]}))
+    with pytest.raises(DataError, match="no id twice"):
+        fitted.with_items(pl.DataFrame({"id": ["a", "a"], "text": ["b", "c"]}))
+
+
 def test_data_that_cannot_be_learned_from() -> None:
     data = text_world(users=20).data
     silent = pl.Series("text", [""] * len(data.items))

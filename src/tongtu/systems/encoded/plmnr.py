@@ -40,6 +40,7 @@ from tongtu.nn.clicks import ClickedAmongShown
 from tongtu.nn.pooling import PoolingKind, make_pooling
 from tongtu.nn.user import UserKind, make_user_encoder
 from tongtu.ranking import top_k
+from tongtu.systems.encoded._catalogue import with_items
 from tongtu.systems.encoded._clicks import training_clicks
 from tongtu.text.tower import Texts, open_tower
 from tongtu.train.loop import train
@@ -218,17 +219,12 @@ class PLMNR:
             keep: Adds the items that are not there yet; else the new one answers for exactly these items, where one with the id and
                 the text of a known item is that item, and users are strangers to it, since their codes may be another log's.
         """
-        fresh = items.select(pl.col("id").cast(pl.String), pl.col("text").cast(pl.String).fill_null("")).unique("id", keep="first", maintain_order=True)
-        own = pl.DataFrame([self.items.ids, self._text().rename("text")])
-        catalogue = pl.concat([own, fresh.filter(~fresh["id"].is_in(self.items.ids.implode()))]) if keep else fresh
-        known = self.items.encode(catalogue["id"])
-        known[(own["text"].gather(np.maximum(known, 1) - 1) != catalogue["text"]).to_numpy()] = PAD
-        new, old = known == PAD, np.concatenate([np.zeros(1, np.int32), known])
+        found = with_items(self.items, self.item_text, items, keep)
         other = copy.copy(self)
-        other._vectors = self._vectors[torch.from_numpy(old.astype(np.int64))]
-        if new.any():
-            other._vectors[1:][torch.from_numpy(new)] = self._encoded(catalogue["text"].filter(pl.Series(new)).to_list())
-        other.items, other.item_text, other.counts = Vocab(catalogue["id"]), catalogue["text"], self.counts[old]
+        other._vectors = self._vectors[torch.from_numpy(found.old)]
+        if found.new.any():
+            other._vectors[1:][torch.from_numpy(found.new)] = self._encoded(found.text.filter(pl.Series(found.new)).to_list())
+        other.items, other.item_text, other.counts = found.items, found.text, self.counts[found.old]
         other.counts[PAD] = 0
         other._strangers = self._strangers or not keep
         other.provenance = dict(self.provenance)
@@ -260,9 +256,6 @@ class PLMNR:
         device = next(self._user.parameters()).device
         out: Tensor = self._user(self._vectors[batch.item].to(device), batch.valid.to(device), user.to(device))
         return out.float().cpu()
-
-    def _text(self) -> pl.Series:
-        return pl.Series("text", [""] * len(self.items)) if self.item_text is None else self.item_text
 
     def _encoded(self, texts: list[str]) -> Tensor:
         """Vectors [n, D] of new texts."""

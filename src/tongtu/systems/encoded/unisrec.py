@@ -41,7 +41,7 @@ from tongtu.nn.text_sequence import NextText, TextSequenceNet, TextSequences, Ve
 from tongtu.nn.transformer import BlockKind
 from tongtu.ranking import top_k
 from tongtu.systems.behaviour import sequence
-from tongtu.systems.encoded._catalogue import catalogue_vectors
+from tongtu.systems.encoded._catalogue import catalogue_vectors, with_items
 from tongtu.systems.encoded._pretraining import Pretraining, forget, pretrained, sources
 from tongtu.text.encoder import ItemEncoder, open_encoder
 from tongtu.train.batches import training_sequences
@@ -144,19 +144,15 @@ class UniSRec:
             keep: Adds the items that are not there yet; else the new model answers for exactly these items, and one that has the
                 id and the text of a known item is that item.
         """
-        catalogue = _extended(self, items) if keep else _checked(items)
-        known = self.items.encode(catalogue["id"])
-        if not keep and self.item_text is not None:
-            known[(self.item_text.gather(np.maximum(known, 1) - 1) != catalogue["text"]).to_numpy()] = 0
-        old, new = np.concatenate([[0], known]), known == 0
-        vectors = self.vectors[old]
-        if new.any():
-            vectors[1:][new] = catalogue_vectors(self._encoder(), catalogue["text"].filter(pl.Series(new)), quiet=True)[1:]
+        found = with_items(self.items, self.item_text, items, keep)
+        vectors = self.vectors[found.old]
+        if found.new.any():
+            vectors[1:][found.new] = catalogue_vectors(self._encoder(), found.text.filter(pl.Series(found.new)), quiet=True)[1:]
         weights = self.net.state_dict()
         if self.net.id is not None:
-            weights["id.weight"] = weights["id.weight"][torch.from_numpy(old)]
+            weights["id.weight"] = weights["id.weight"][torch.from_numpy(found.old)]
         other = copy.copy(self)
-        other.items, other.item_text, other.vectors, other.counts = Vocab(catalogue["id"]), catalogue["text"], vectors, self.counts[old]
+        other.items, other.item_text, other.vectors, other.counts = found.items, found.text, vectors, self.counts[found.old]
         other.counts[0] = 0
         other.net = _bare(self.config, vectors)
         other.net.load_state_dict(weights)
@@ -246,21 +242,3 @@ def _inheriting(config: UniSRecConfig, base: UniSRecConfig) -> UniSRecConfig:
         if own not in (needed, getattr(usual, name)):
             raise ConfigError(f"{name} = {own!r}, but the model {config.base} has {needed!r}: leave it out, or start from another base")
     return dataclasses.replace(config, **{name: getattr(base, name) for name in _INHERITED})
-
-
-def _checked(items: pl.DataFrame) -> pl.DataFrame:
-    """Ids and texts, each item once."""
-    missing = {"id", "text"} - set(items.columns)
-    if missing:
-        raise DataError(f"new items need the columns id and text; {' and '.join(sorted(missing))} missing: rename or add them")
-    frame = items.select(pl.col("id").cast(pl.String), pl.col("text").cast(pl.String).fill_null(""))
-    if frame["id"].null_count() or frame["id"].n_unique() != frame.height:
-        raise DataError("new items need an id each, and no id twice: drop the rows that repeat")
-    return frame
-
-
-def _extended(system: UniSRec, items: pl.DataFrame) -> pl.DataFrame:
-    """The catalogue of a system with the items it does not have behind its own."""
-    text = system.item_text if system.item_text is not None else pl.Series([""] * len(system.items), dtype=pl.String)
-    own = pl.DataFrame({"id": system.items.ids, "text": text})
-    return pl.concat([own, _checked(items).filter(~pl.col("id").is_in(system.items.ids.to_list()))])
