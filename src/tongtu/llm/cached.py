@@ -63,8 +63,9 @@ class CachedModel:
                 except PartlyAnswered as error:
                     self._count(error.answers, time.perf_counter() - started)
                     raise
-                self._count(found, time.perf_counter() - started)
-                return found
+                seconds = time.perf_counter() - started
+                self._count(found, seconds)
+                return [dataclasses.replace(one, seconds=seconds / len(rows)) for one in found]
 
         keys = [self._key("complete", _plain(prompt), plain(sampling)) for prompt in prompts]
         return self._answered(keys, ask, dataclasses.asdict, lambda value: Completion(**value))
@@ -84,8 +85,9 @@ class CachedModel:
             with self.ledger.room(read, 0):
                 started = time.perf_counter()
                 found = model.log_likelihood([prompts[row] for row in rows], [continuations[row] for row in rows])
-                self.ledger.add(len(rows), sum(one.prompt_tokens + int(one.tokens.sum()) for one in found), 0, time.perf_counter() - started)
-                return found
+                seconds = time.perf_counter() - started
+                self.ledger.add(len(rows), sum(one.prompt_tokens + int(one.tokens.sum()) for one in found), 0, seconds)
+                return [dataclasses.replace(one, seconds=seconds / len(rows)) for one in found]
 
         keys = [self._key("likely", _plain(prompt), list(texts)) for prompt, texts in zip(prompts, continuations, strict=True)]
         return self._answered(keys, ask, _from_likelihoods, _to_likelihoods)
@@ -155,8 +157,8 @@ def _plain(prompt: Prompt) -> list[list[str]]:
 
 
 def _from_likelihoods(one: Likelihoods) -> dict[str, Any]:
-    return {"summed": one.summed.tolist(), "tokens": one.tokens.tolist(), "prompt_tokens": one.prompt_tokens}
+    return {"summed": one.summed.tolist(), "tokens": one.tokens.tolist(), "prompt_tokens": one.prompt_tokens, "seconds": one.seconds}
 
 
 def _to_likelihoods(value: dict[str, Any]) -> Likelihoods:
-    return Likelihoods(np.array(value["summed"], np.float32), np.array(value["tokens"], np.int64), value["prompt_tokens"])
+    return Likelihoods(np.array(value["summed"], np.float32), np.array(value["tokens"], np.int64), value["prompt_tokens"], value.get("seconds", 0.0))

@@ -6,6 +6,7 @@ Keys come from the environment alone (`TONGTU_LLM_KEY`, else `OPENAI_API_KEY`) a
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 import time
@@ -13,6 +14,7 @@ import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -145,8 +147,12 @@ def from_name(name: str) -> HTTPModel:
 
 
 def _seconds(header: str | None) -> float:
-    """What Retry-After asks for; a date is answered with the usual pause."""
+    """Seconds that Retry-After asks for, which holds a number or a date (RFC 9110, section 10.2.3)."""
     try:
-        return max(float(header or 0), 0.0)
+        seconds = float(header or 0)
     except ValueError:
-        return 0.0
+        try:
+            seconds = parsedate_to_datetime(str(header)).timestamp() - time.time()
+        except ValueError:
+            return 0.0
+    return max(seconds, 0.0) if math.isfinite(seconds) else 0.0

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tongtu.errors import LanguageModelError
 from tongtu.llm.model import Completion, Likelihoods, Prompt, Sampling
 from tongtu.pretrained import fingerprint, open_pretrained, settings_of
 
@@ -38,13 +39,21 @@ class LocalModel:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._net = net.eval().requires_grad_(False).to(self._device)
         self.fingerprint = fingerprint(net, tokenizer, settings_of(net.config) + (tokenizer.chat_template or ""))
+        self._signs = [sign for sign in sorted(set(tokenizer.all_special_tokens), key=len, reverse=True) if len(sign) > 2]
+        self._context: int | None = getattr(net.config, "max_position_embeddings", None)
         self._end = {int(token) for token in np.atleast_1d(net.generation_config.eos_token_id or tokenizer.eos_token_id or -1)}
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 (frozen)
-        """See `LanguageModel.complete`; prompts of like length are answered together."""
+        """See `LanguageModel.complete`; prompts of like length are answered together, but for answers that are drawn, which would depend on their batch.
+
+        Raises:
+            LanguageModelError: If a prompt and its answer are longer than the model's context.
+        """
         tokens = [self.tokens(prompt) for prompt in prompts]
         answers: list[Completion | None] = [None] * len(prompts)
-        for rows in _batches([len(one) + sampling.max_tokens for one in tokens], _PROMPT_TOKENS_AT_ONCE):
+        lengths = [len(one) + sampling.max_tokens for one in tokens]
+        self._refuse_long(max(lengths, default=0))
+        for rows in _batches(lengths, _PROMPT_TOKENS_AT_ONCE if sampling.temperature == 0 else 1):
             for row, answer in zip(rows, self._generate([tokens[row] for row in rows], sampling), strict=True):
                 answers[row] = answer
         return [answer for answer in answers if answer is not None]
@@ -55,19 +64,30 @@ class LocalModel:
 
     def tokens(self, prompt: Prompt) -> list[int]:
         """The prompt as the model reads it, up to where its answer begins."""
+        turns = [{"role": message.role, "content": self._without_signs(message.text)} for message in prompt]
         if self._tokenizer.chat_template is None:
-            text = "".join(f"{message.role}: {message.text}\n" for message in prompt) + "assistant:"
+            text = "".join(f"{turn['role']}: {turn['content']}\n" for turn in turns) + "assistant:"
             return list(self._tokenizer(text)["input_ids"])
-        turns = [{"role": message.role, "content": message.text} for message in prompt]
         return list(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False))
+
+    def _without_signs(self, text: str) -> str:
+        """A text in which nothing opens or ends a turn: the tokenizer's own signs lose their shape."""
+        for sign in self._signs:
+            text = text.replace(sign, f"{sign[0]} {sign[1:]}")
+        return text
 
     def continuation_tokens(self, text: str) -> list[int]:
         """A continuation's tokens, at least one."""
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"]) or sorted(self._end)[:1]
 
+    def _refuse_long(self, tokens: int) -> None:
+        if self._context is not None and tokens > self._context:
+            raise LanguageModelError(f"{self.name} reads {self._context:,} tokens and was given {tokens:,}: show it less history or fewer candidates")
+
     @torch.inference_mode()
     def _likely(self, prompt: list[int], texts: list[str]) -> Likelihoods:
         tokens = [self.continuation_tokens(text) for text in texts]
+        self._refuse_long(len(prompt) + max((len(one) for one in tokens), default=0))
         length = np.array([len(one) for one in tokens], np.int64)
         read = self._net(input_ids=torch.tensor([prompt], device=self._device), use_cache=True, logits_to_keep=1)
         first = torch.log_softmax(read.logits[0, -1].float(), -1)

@@ -1,6 +1,6 @@
 """What every language model can be asked, wherever it runs.
 
-    scripted                tells what a Python function says; for tests
+    unigram                 counts the words of the prompt: for tests, and a floor for every comparison
     smollm2                 SmolLM2-135M-Instruct out of a package on the index, in process
     hf:NAME_OR_PATH         any causal model of transformers, in process
     openai:NAME@URL         any server that speaks OpenAI's chat protocol: vLLM, llama.cpp, Ollama, hosted ones
@@ -73,12 +73,14 @@ class Completion:
         text: The answer.
         prompt_tokens, tokens: Read and written.
         cut: Whether `max_tokens` ended it.
+        seconds: Its share of the time that the model took, when it was asked; 0 where nobody looked.
     """
 
     text: str
     prompt_tokens: int
     tokens: int
     cut: bool = False
+    seconds: float = 0.0
 
 
 class PartlyAnswered(LanguageModelError):
@@ -101,11 +103,13 @@ class Likelihoods:
         summed: float32[C], of all tokens of each continuation.
         tokens: int64[C], how many those are.
         prompt_tokens: Tokens of the prompt, read once for all.
+        seconds: As in `Completion`.
     """
 
     summed: LogLikelihood
     tokens: npt.NDArray[np.int64]
     prompt_tokens: int
+    seconds: float = 0.0
 
     @property
     def mean(self) -> LogLikelihood:

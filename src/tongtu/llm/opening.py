@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tongtu.config import nearest
 from tongtu.errors import ConfigError
+from tongtu.llm.cached import CachedModel
+from tongtu.llm.ledger import Ledger
 from tongtu.llm.model import LanguageModel
 
-_KINDS = ("smollm2", "hf:NAME_OR_PATH", "openai:NAME@URL")
+_KINDS = ("smollm2", "unigram", "hf:NAME_OR_PATH", "openai:NAME@URL")
 
 
-def open_language_model(name: str) -> LanguageModel:
-    """The model of this name; see `tongtu.llm.model`.
+def open_language_model(name: str, ledger: Ledger | None = None, cache: Path | None = None) -> CachedModel:
+    """The model of this name (see `tongtu.llm.model`), behind the cache and a ledger: there is no way around them.
+
+    Args:
+        name: Which.
+        ledger: Counts and limits what is spent; a new one without limits if None.
+        cache: File of the answers; see `CachedModel`.
 
     Raises:
         ConfigError: For an unknown kind, naming the nearest, or a model that is not there.
         MissingExtra: If SmolLM2 must be converted and the package for that is absent.
     """
+    return CachedModel(_opened(name), ledger, cache)
+
+
+def _opened(name: str) -> LanguageModel:
     kind, _, rest = name.partition(":")
+    if name == "unigram":
+        from tongtu.llm.unigram import UnigramModel
+
+        return UnigramModel()
     if name == "smollm2":
         from tongtu.llm.smollm2 import smollm2
 
