@@ -4,7 +4,8 @@
     ├── DataError               a log, catalogue, dataset folder or download that cannot be used as it is
     ├── ConfigError             an option, experiment file or `--set` that is unknown or out of range
     ├── ModelError              a model folder that is missing, damaged, foreign or of another catalogue
-    ├── LanguageModelError      a language model that cannot be reached, refuses, or would cost more than was allowed
+    ├── LanguageModelError      a language model that cannot be reached or refuses
+    │   └── BudgetError         it would cost more than was allowed
     ├── MissingExtra            a feature whose optional packages are not installed
     └── StorageError            a disk that is full or read-only; what was saved before is untouched
 
@@ -38,6 +39,10 @@ class ModelError(TongtuError):
 
 class LanguageModelError(TongtuError):
     """A language model gives no answer."""
+
+
+class BudgetError(LanguageModelError):
+    """Asking on would cost more than was allowed."""
 
 
 class StorageError(TongtuError):

@@ -63,6 +63,7 @@ def save(
     system: Recommender,
     arrays: Mapping[str, Array],
     facts: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Recommender] | None = None,
 ) -> None:
     """Write a model folder, replacing one that stands there only when the new one is complete.
 
@@ -71,6 +72,7 @@ def save(
         system: The system; its class, `config`, `items` and (where present) `provenance` and `item_text` are recorded.
         arrays: Weights by name; bfloat16 is not possible, pass float32.
         facts: Plain values the system needs to come back.
+        parts: Recommenders that it is made of; each becomes a model folder of this name within.
     """
     kind = type(system)
     record = {
@@ -88,6 +90,8 @@ def save(
         columns = [system.items.ids] if text is None else [system.items.ids, text.rename("text")]
         pl.DataFrame(columns).write_parquet(folder / "items.parquet")
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "model.safetensors")
+        for name, part in (parts or {}).items():
+            part.save_pretrained(folder / name)
 
 
 def refuse_foreign(path: Path) -> None:

@@ -33,6 +33,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "hstu": (time_world, network(15)),
     "plmnr": (text_world, {"language_model": "words", "width": 32, "query": 32, "training": {"epochs": 8, "learning_rate": 5e-3}}),
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
+    "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),
 }
 
 

@@ -63,3 +63,18 @@ def _cut(text: pl.Expr, limit: int) -> pl.Expr:
     short = text.str.slice(0, limit)
     at_space = short.str.replace(r"\s+\S*$", "")
     return pl.when(text.str.len_chars() <= limit).then(text).when(text.str.slice(limit, 1) == " ").then(short).otherwise(at_space)
+
+
+def item_names(text: pl.Series, fields: pl.DataFrame, longest: int = 100) -> pl.Series:
+    """What people call each item: its "title" where the catalogue has that field, else the beginning of its text; "" without either.
+
+    An article that a catalogue puts last, "Usual Suspects, The (1995)", stands first again.
+
+    Args:
+        text: One text an item.
+        fields: The catalogue's fields, one row an item.
+        longest: Characters kept.
+    """
+    title = clean(fields["title"].cast(pl.String)) if "title" in fields.columns else pl.Series([None] * len(text), dtype=pl.String)
+    moved = title.str.replace(r"^(.*), (The|An?|L[eao]s?|Il|El|Der|Die|Das)( \(.*\))?$", "$2 $1$3")
+    return pl.DataFrame({"title": moved, "text": text}).select(_cut(pl.coalesce("title", "text"), longest).fill_null("").alias("text")).to_series()

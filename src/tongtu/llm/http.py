@@ -134,7 +134,7 @@ class HTTPModel:
             raise LanguageModelError(f"{self.name} answers what is no chat completion: check that the address is that of an OpenAI-compatible server") from None
 
 
-def from_name(name: str) -> HTTPModel:
+def from_name(name: str, patience: Patience | None = None) -> HTTPModel:
     """The model that "openai:NAME@URL" means.
 
     Raises:
@@ -143,7 +143,7 @@ def from_name(name: str) -> HTTPModel:
     model, _, url = name.removeprefix("openai:").rpartition("@")
     if not model or not url:
         raise ConfigError(f"language model {name!r}: write openai:NAME@URL, for example openai:qwen@http://127.0.0.1:8000/v1")
-    return HTTPModel(model, url)
+    return HTTPModel(model, url, patience or Patience())
 
 
 def _seconds(header: str | None) -> float:

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tongtu.config import configuration
-from tongtu.errors import LanguageModelError
+from tongtu.errors import BudgetError
 
 _MILLION = 1e6
 
@@ -82,7 +82,7 @@ class Ledger:
             read, written: The most tokens that the block can take; it tells by `add` what it took.
 
         Raises:
-            LanguageModelError: If they may be too many.
+            BudgetError: If they may be too many.
         """
         with self._lock:
             promised = (self._promised[0] + read, self._promised[1] + written)
@@ -98,10 +98,10 @@ class Ledger:
         tokens, price = self.budget.tokens, self.budget.price
         if tokens is not None and self.tokens + read + written > tokens:
             more = read + written
-            raise LanguageModelError(f"the budget of {tokens:,} tokens would be exceeded ({self.tokens:,} spent, up to {more:,} more): raise it, or ask less")
+            raise BudgetError(f"the budget of {tokens:,} tokens would be exceeded ({self.tokens:,} spent, up to {more:,} more): raise it, or ask less")
         if price is not None and self.price + self._price(read, written) > price:
             dearer = self._price(read, written)
-            raise LanguageModelError(f"the budget of {price:g} would be exceeded ({self.price:.4g} spent, up to {dearer:.4g} more): raise it, or ask less")
+            raise BudgetError(f"the budget of {price:g} would be exceeded ({self.price:.4g} spent, up to {dearer:.4g} more): raise it, or ask less")
 
     def add(self, calls: int, read: int, written: int, seconds: float) -> None:
         """Note what was asked."""
