@@ -66,9 +66,24 @@ def show(results: dict[str, Any]) -> None:
     seeds = len(results["seeds"])
     title = f"{results['name']}: {protocol}, {cases:,} cases, {seeds} seed{'s' if seeds > 1 else ''}, sorted by ndcg@10"
     table(columns, lines, title=title, right=columns[1:])
+    _show_answering(done)
     for row in results["systems"]:
         if row["status"] == "failed":
             note(f"failed: {row['label']}: {row['error']}")
+
+
+def _show_answering(done: Sequence[dict[str, Any]]) -> None:
+    """What language models cost and did, for one request on average."""
+    from tongtu.cli.output import note, table
+    from tongtu.report.analyses import answering
+
+    found = answering(done)
+    if found is not None:
+        lines = [[label, *(text for _, text in cells)] for label, cells in found["rows"]]
+        table(["system", *found["names"]], lines, title="language models, a request", right=found["names"])
+    for row in done:
+        if row.get("answering", {}).get("degraded"):
+            note(f"warning: {row['label']}: {row['answering']['degraded']:.0%} of the answers came without the language model, which failed")
 
 
 def _cells(row: dict[str, Any], best: float, metrics: Sequence[str]) -> list[str]:

@@ -138,6 +138,8 @@ def _row(space: Workspace, systems: Systems, row: Row, values: Mapping[str, Valu
         "peak_memory_mb": max((run["peak_memory_mb"] for run in runs if run["peak_memory_mb"] is not None), default=None),
         "parameters": runs[0]["parameters"],
         "tokens": _mean(run["tokens"] for run in runs),
+        "answering": _answering(runs, len(space.split.test)),
+        "popularity by rank": [_mean(at) for at in zip(*(run.get("popularity by rank", []) for run in runs), strict=True)],
         "seed": [run["seed"] for run in runs],
         "config": records[0]["config"],
         "search": _search(space, row),
@@ -153,6 +155,12 @@ def _failed_row(row: Row, systems: Systems, error: str) -> dict[str, Any]:
 def _named(row: Row, systems: Systems) -> dict[str, Any]:
     card = systems.cards()[row.entry.name]
     return {"label": row.label, "system": row.entry.name, "title": card.title, "road": card.road, "paper": card.paper}
+
+
+def _answering(runs: Sequence[Mapping[str, Any]], cases: int) -> dict[str, float]:
+    """What the system told of its answers, for one request on average."""
+    names = dict.fromkeys(name for run in runs for name in run.get("answering", {}))
+    return {name: float(np.mean([run.get("answering", {}).get(name, 0.0) for run in runs])) / cases for name in names}
 
 
 def _search(space: Workspace, row: Row) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,6 +32,7 @@ from tongtu.vocab import Vocab
 
 LIST = 10
 _REQUESTS_AT_ONCE = 4096
+_SLOW_AT_ONCE = 32  # of those who score no catalogue, such as language models: so that progress is seen
 _LENGTHS = (0, 1, 5, 10, 20, 50)
 _FREQUENCIES = (0, 1, 5, 20, 100)
 _MOST_VALUES = 20
@@ -47,6 +49,7 @@ class Answers:
         ms_per_request: Milliseconds, requests asked in blocks.
         counts: Cases; targets and history events that the recommender's catalogue lacks.
         judged: MIND's metrics of each impression, float64[cases] by name; None where ranks in the catalogue are what is judged.
+        notes: What the recommender told of its answers, as `TopK.notes` has it: numbers summed over the cases, of anything else how many cases had it.
     """
 
     ranks: Offsets
@@ -54,6 +57,7 @@ class Answers:
     ms_per_request: float
     counts: dict[str, int]
     judged: Mapping[str, Values] | None = None
+    notes: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def values(self, cutoffs: Sequence[int] = CUTOFFS) -> Mapping[str, Values]:
         """Every metric of each case, float64[cases] by name."""
@@ -119,9 +123,11 @@ def ask(recommender: Recommender, cases: Cases, items: Vocab, longest: int = max
         shown = cases.shown if recommender.items == items else recommender.items.translation(items)[cases.shown]
         judged, ranks, lists = ask_impressions(recommender, cases, asked, shown, quiet)
         return Answers(ranks, lists, 1000 * (time.perf_counter() - started) / len(cases), counts, judged)
-    ranks, lists = _asked(recommender, asked, targets, max(longest, LIST), quiet)
+    ranks, lists, notes = _asked(recommender, asked, targets, max(longest, LIST), quiet)
     seconds = time.perf_counter() - started
-    return Answers(ranks, items.translation(recommender.items)[lists], 1000 * seconds / len(cases), counts)
+    if "seconds" in notes:  # of a language model, whose answers may come from a cache this time
+        seconds = max(seconds, notes["seconds"])
+    return Answers(ranks, items.translation(recommender.items)[lists], 1000 * seconds / len(cases), counts, notes=notes)
 
 
 def intervals(values: Mapping[str, Values], cases: Cases, seed: int = 0) -> dict[str, tuple[float, float]]:
@@ -155,7 +161,7 @@ def validator(cases: Cases, max_users: int | None = None, seed: int = 0) -> Call
         if isinstance(recommender, Scorer):
             ranks = _missed(target_ranks(recommender, cases.requests, cases.target), recommender)
         else:
-            ranks, _ = _asked(recommender, cases.requests, cases.target, LIST, quiet=True)
+            ranks, _, _ = _asked(recommender, cases.requests, cases.target, LIST, quiet=True)
         return {name: float(value.mean()) for name, value in rank_metrics(ranks, (LIST,)).items()}
 
     return validate
@@ -247,23 +253,27 @@ def _known(codes: Codes) -> Codes:
     return known
 
 
-def _asked(recommender: Recommender, requests: RequestBatch, targets: Codes, k: int, quiet: bool) -> tuple[Offsets, Codes]:
-    """Ranks, and lists of ten in the recommender's codes."""
+def _asked(recommender: Recommender, requests: RequestBatch, targets: Codes, k: int, quiet: bool) -> tuple[Offsets, Codes, dict[str, float]]:
+    """Ranks, lists of ten in the recommender's codes, and its notes."""
     ranks, lists = [], []
+    notes: Counter[str] = Counter()
+    at_once = _REQUESTS_AT_ONCE if isinstance(recommender, Scorer) else _SLOW_AT_ONCE
     with progress("evaluating", len(requests), "users", quiet) as bar:
-        for start in range(0, len(requests), _REQUESTS_AT_ONCE):
-            block = requests[start : start + _REQUESTS_AT_ONCE]
-            own = targets[start : start + _REQUESTS_AT_ONCE]
+        for start in range(0, len(requests), at_once):
+            block = requests[start : start + at_once]
+            own = targets[start : start + at_once]
             if isinstance(recommender, Scorer):
                 rank, found = ranks_and_top(recommender, block, own, LIST)
                 rank = _missed(rank, recommender)
             else:
                 found = recommender.recommend(block, k)
                 rank = _places(found.items, own)
+                for told in found.notes:
+                    notes.update({name: value if isinstance(value, int | float) else 1 for name, value in told.items()})
             ranks.append(rank)
             lists.append(found.items[:, :LIST])
             bar.advance(len(block))
-    return np.concatenate(ranks), np.concatenate(lists)
+    return np.concatenate(ranks), np.concatenate(lists), dict(notes)
 
 
 def _missed(ranks: Offsets, recommender: Recommender) -> Offsets:

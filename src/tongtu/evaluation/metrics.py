@@ -96,6 +96,18 @@ def popularity_lift(lists: Codes, histories: tuple[Offsets, Codes], counts: Offs
     return float(shown[both].mean() / chosen[both].mean())
 
 
+def popularity_by_rank(lists: Codes, counts: Offsets) -> Values:
+    """How popular the items at each rank are: float64[k], mean training count over that of the most popular item (Hou et al., ECIR 2024, section 3.3).
+
+    Args:
+        lists: int32[n, k], item codes; ranks at which no list has an item are NaN.
+        counts: int64[items + 1], training events of each code.
+    """
+    there = lists != PAD
+    total = np.where(there, counts[lists], 0).sum(axis=0)
+    return np.where(there.any(axis=0), total / np.maximum(there.sum(axis=0), 1) / max(int(counts.max(initial=0)), 1), np.nan)
+
+
 def _mean_by_row(row: Offsets, value: Offsets, n: int) -> Values:
     count = np.bincount(row, minlength=n)
     total = np.bincount(row, weights=value, minlength=n)

@@ -36,7 +36,7 @@ from tongtu.data.splits import Split
 from tongtu.errors import ConfigError, ModelError, TongtuError
 from tongtu.evaluation.evaluate import Answers, ask, list_metrics, validator
 from tongtu.evaluation.experiment import Experiment, Row, Search, Systems, rows, slug
-from tongtu.evaluation.metrics import MISS
+from tongtu.evaluation.metrics import MISS, popularity_by_rank
 from tongtu.evaluation.protocol import trained_on
 from tongtu.files import check_manifest, new_folder, write_json
 
@@ -258,7 +258,9 @@ def _figures(space: Workspace, task: Task, model: Recommender, found: Answers, f
         "parameters": provenance.get("parameters"),
         "epochs": provenance.get("epochs"),
         "curves": provenance.get("curves", []),
-        "tokens": provenance.get("tokens"),
+        "tokens": found.notes.get("prompt_tokens", 0) + found.notes.get("completion_tokens", 0) if found.notes else None,
+        "answering": dict(found.notes),
+        "popularity by rank": popularity_by_rank(found.lists, space.split.train.item_counts).tolist(),
         "provenance": {name: value for name, value in provenance.items() if name != "curves"},
     }
 

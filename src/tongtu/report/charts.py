@@ -125,6 +125,16 @@ def scatter(points: Sequence[Point], title: str, x_label: str, y_label: str) -> 
     return Chart(title, "; ".join(p.tip for p in points), x_label, y_label, _ticks(x_axis), _ticks(y_axis), marks)
 
 
+def abreast(points: Sequence[Point], title: str, y_label: str) -> Chart | None:
+    """Systems side by side with their intervals, each named at its point; None for fewer than two."""
+    if len(points) < 2:
+        return None
+    x_axis = Axis.over([p.x for p in points], LEFT + 20, WIDTH - RIGHT - 60)
+    y_axis = Axis.over([v for p in points for v in (p.low, p.high)], HEIGHT - BOTTOM, TOP)
+    marks = _labelled([Mark(x_axis.place(p.x), y_axis.place(p.y), y_axis.place(p.low), y_axis.place(p.high), p.label, p.tip, p.tone) for p in points])
+    return Chart(title, "; ".join(p.tip for p in points), "", y_label, [], _ticks(y_axis), marks)
+
+
 def lines(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str, x_label: str, y_label: str, highest: bool = True) -> Chart | None:
     """Figures over epochs or seconds, one line a system; None without any. `highest` marks each line's best point."""
     series = [(label, points) for label, points in series if points]

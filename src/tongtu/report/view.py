@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tongtu.report import charts, words
+from tongtu.report import analyses, charts, words
 
 Row = Mapping[str, Any]
 
@@ -28,7 +28,8 @@ def view(results: Mapping[str, Any]) -> dict[str, Any]:
         results: What results.json holds.
     """
     metric = str(results.get("metric", METRIC))
-    done = [_labelled(row) for row in results["systems"] if row.get("status", "done") == "done" and row["metrics"].get(metric) is not None]
+    whole = [_labelled(row, place) for place, row in enumerate(results["systems"]) if row.get("status", "done") == "done"]
+    done = [row for row in whole if row["metrics"].get(metric) is not None]
     ranked = sorted(done, key=lambda row: -row["metrics"][metric])
     pairs = _both_ways(results.get("pairs", ()), metric)
     sentences = words.summary(ranked, metric, pairs, LEVEL)
@@ -43,6 +44,9 @@ def view(results: Mapping[str, Any]) -> dict[str, Any]:
         "failed": [(row["label"], row["error"]) for row in results["systems"] if row.get("status") == "failed"],
         "all_metrics": _all_metrics(ranked),
         "cost_charts": _cost_charts(ranked, metric),
+        "variant_charts": analyses.variant_charts(ranked, metric),
+        "habit_charts": analyses.habit_charts(ranked, metric),
+        "answering": analyses.answering(ranked),
         "slices": _slices(ranked, metric),
         "curve_charts": _curve_charts(ranked),
         "loss_charts": _loss_charts(ranked),
@@ -56,8 +60,8 @@ def view(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _labelled(row: Row) -> dict[str, Any]:
-    return {"interval": {}, "slices": {}, "road": "other", **row, "label": str(row.get("label") or row["system"])}
+def _labelled(row: Row, place: int) -> dict[str, Any]:
+    return {"interval": {}, "slices": {}, "road": "other", **row, "place": place, "label": str(row.get("label") or row["system"])}
 
 
 def _data_name(results: Mapping[str, Any]) -> str:
