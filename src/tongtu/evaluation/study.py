@@ -27,14 +27,16 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from tongtu.config import build, configuration, nearest, plain, read_toml
+from tongtu.core import Codes
 from tongtu.data.dataset import Dataset
 from tongtu.data.item_text import from_events
 from tongtu.data.public import load
 from tongtu.data.splits import Cases
 from tongtu.errors import ConfigError, DataError
 from tongtu.evaluation.protocol import EvalProtocol
+from tongtu.evaluation.task_metrics import bleu_and_rouge
 from tongtu.llm.ledger import Budget, Price
-from tongtu.llm.tasks import TASKS, EventCase, Task, TaskAnswer, event_cases, require_fields
+from tongtu.llm.tasks import TASKS, EventCase, Task, TaskAnswer, answerable, event_cases, require_fields
 
 UNPARSED = "a rating is taken to be the training mean, a list and a text to be empty; all of them count"
 _MADE = "made from training summaries"
@@ -156,9 +158,12 @@ def sample(study: Study) -> Sample:
 
     Raises:
         DataError: If the log lacks what a task needs.
+        MissingExtra: If texts are to be compared and the packages for it are absent: this is told before any model is asked.
     """
     data = load(study.data)
     require_fields(data, study.tasks)
+    if not {"explanation", "summary"}.isdisjoint(study.tasks):
+        bleu_and_rouge()
     protocol = EvalProtocol(name="five-tasks", users=study.users, candidates=f"uniform-{study.negatives}", seed=study.seed)
     cases, train = protocol.split(data).test, protocol.without_test(data)
     texts = "of the catalogue"
@@ -178,8 +183,6 @@ def ask(study: Study, drawn: Sample, models: Mapping[str, Studied], tell: Callab
         models: By name, each fitted on `drawn.train` here.
         tell: Hears of each row when it is there.
     """
-    from tongtu.llm.tasks import answerable
-
     found = []
     for name, model in models.items():
         model.fit(drawn.train)
@@ -221,13 +224,13 @@ def facts(study: Study, drawn: Sample, versions: Mapping[Task, str]) -> dict[str
     }
 
 
+def users_of(drawn: Sample, rows: Sequence[int]) -> Codes:
+    """int32[rows], the user code of each case."""
+    return drawn.cases.user[np.asarray(rows, np.int64)]
+
+
 def _with_made_texts(train: Dataset) -> Dataset:
     if "summary" not in train.event_fields.columns:
         raise DataError(f'{train.name} has no event field "summary" to make texts from: import it with --field summary')
     made = from_events(pl.Series(train.item), train.event_fields["summary"], len(train.items))
     return dataclasses.replace(train, item_text=made.rename("text"), item_fields=pl.DataFrame())
-
-
-def users_of(drawn: Sample, rows: Sequence[int]) -> np.ndarray:
-    """int32, the user code of each case."""
-    return drawn.cases.user[np.asarray(rows, np.int64)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -79,13 +80,7 @@ def texts(written: Sequence[str], references: Sequence[str]) -> Measure:
     Raises:
         MissingExtra: If sacrebleu or rouge-score is absent.
     """
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-        from sacrebleu.metrics.bleu import BLEU
-    except ImportError:
-        raise MissingExtra("comparing texts by BLEU and ROUGE", "llm") from None
-    bleu = BLEU(tokenize="none", lowercase=True, effective_order=True, max_ngram_order=_ORDER)
-    rouge = RougeScorer(list(_ROUGE), tokenizer=_Words())
+    bleu, rouge = bleu_and_rouge()
     rows = []
     for text, reference in zip(written, references, strict=True):
         counts = bleu.sentence_score(text, [reference])
@@ -93,6 +88,20 @@ def texts(written: Sequence[str], references: Sequence[str]) -> Measure:
         rows.append([*counts.counts, *counts.totals, counts.sys_len, counts.ref_len, *(100 * likeness[name].fmeasure for name in _ROUGE)])
     names = (*(f"bleu-{n}" for n in range(1, _ORDER + 1)), "rouge-1", "rouge-2", "rouge-l")
     return Measure(names, np.array(rows, np.float64), _text_metrics)
+
+
+def bleu_and_rouge() -> tuple[Any, Any]:
+    """What compares texts: sacrebleu's and rouge-score's scorers.
+
+    Raises:
+        MissingExtra: If one is absent.
+    """
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError:
+        raise MissingExtra("comparing texts by BLEU and ROUGE", "llm") from None
+    return BLEU(tokenize="none", lowercase=True, effective_order=True, max_ngram_order=_ORDER), RougeScorer(list(_ROUGE), tokenizer=_Words())
 
 
 def _text_metrics(means: Values) -> Values:

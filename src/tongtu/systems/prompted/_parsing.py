@@ -7,7 +7,10 @@ import re
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _WORD = re.compile(rf"\b({'|'.join(_WORDS)})\b")
 _AND_A_HALF = re.compile(r"(\d+)(?:\s+and\s+a\s+half|\s*½|\s+1/2)")
-_SCALE = re.compile(r"\b(?:scale\s+(?:of|from)?|from|between)\s*\d+\s*(?:to|and|-|–)\s*\d+(?:\s+stars?)?|\b\d+\s*[-–]\s*\d+\s+scale\b")
+_SCALE = re.compile(
+    r"\b(?:scale\s+(?:of|from)?|from|between)\s*\d+\s*(?:to|and|-|–)\s*\d+(?:\s+stars?)?"
+    r"|\b\d+\s*[-–]\s*\d+\s+scale\b|\b\d+\s+stars?\s+to\s+\d+\s+stars?"
+)
 _NUMBER = r"(?<![\d.])(-?\d{1,3}(?:[.,]\d{1,6})?)(?![\d])"
 _OF = re.compile(rf"{_NUMBER}\s*(?:stars?\s*)?(?:/|out\s+of|of)\s*(\d{{1,3}})(?!\d)")
 _STARS = re.compile(rf"{_NUMBER}\s*-?\s*stars?\b")

@@ -33,11 +33,11 @@ class Template:
 TEMPLATES: dict[Task, Template] = {
     "rating": Template(
         "rating-1",
-        "Predict how many stars a person gives to one {item}. The scale runs from {low}, the worst, to {high}, the best.",
-        "The {item}: {subject}",
-        "Stars that this person gave before:",
-        "{subject} -> {output}",
-        "Answer with one number from {low} to {high} and with nothing else.",
+        "A person gives {items} from {low} star (the worst) to {high} stars (the best).",
+        "The {item} to rate now:\n{subject}",
+        "Other {items} that this person rated:",
+        "{subject}\nStars: {output}",
+        "How many stars will this person give it? Write only the number.",
     ),
     "sequential": Template(
         "sequential-1",

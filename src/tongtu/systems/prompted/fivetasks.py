@@ -40,7 +40,7 @@ from tongtu.systems.prompted._templates import TEMPLATES
 
 _ARTICLE = re.compile(r"^(.+), (The|An?)$")
 _BEFORE = 3  # items that an example of a choice shows before it
-_MAX_TOKENS: dict[str, int] = {"rating": 12, "sequential": 128, "direct": 112, "explanation": 48, "summary": 20}
+_MAX_TOKENS: dict[str, int] = {"rating": 24, "sequential": 128, "direct": 112, "explanation": 48, "summary": 20}
 
 
 class FiveTasks:
