@@ -106,7 +106,7 @@ def _text_baselines(task: Task, train: Dataset, cases: list[EventCase]) -> dict[
 
 def _row(label: str, shots: int | None, measure: Measure, drawn: Sample, rows: list[int], seed: int) -> dict[str, Any]:
     interval = measure.interval(users_of(drawn, rows), seed)
-    return {"label": label, "shots": shots, "cases": len(rows), "metrics": measure.metrics(), "interval": interval}
+    return {"label": label, "shots": shots, "cases": len(rows), "texts": drawn.texts, "metrics": measure.metrics(), "interval": interval}
 
 
 def _habits(one: Asked) -> dict[str, Any]:
