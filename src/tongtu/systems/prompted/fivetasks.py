@@ -9,6 +9,7 @@ How ours differs:
 - Lists are asked for as lines, candidates by label; lines, labels, JSON and Python lists are all read (`tongtu.llm.grounding`).
 - A title is brought back to the catalogue exactly, else by the likeliest spelling from 0.85 on, and otherwise it is no item and counted;
   the paper takes the nearest item by BERT, however far it is. Of equal titles the first of the catalogue is meant.
+- A trailing article is shown in front ("The Usual Suspects"), as people and models write it.
 - There is no second try at an answer that cannot be read. It is a miss: the training mean as a rating, an empty list, an empty text.
 - Examples of direct recommendation show the choice without its candidates, and explanations show the history with and without examples.
 - Any model, any data. A study of it (`tongtu study`) keeps every prompt and answer, with counts of what was made up or said twice.
