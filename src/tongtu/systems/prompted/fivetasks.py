@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import polars as pl
@@ -71,7 +71,7 @@ class FiveTasks:
         explanation_words: int = Field(10, ge=1)
         summary_words: int = Field(4, ge=1)
         review_characters: int = Field(600, ge=40)
-        max_tokens: dict[Task, int] = Field(default_factory=dict)
+        max_tokens: dict[Task, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
         temperature: float = Field(0.0, ge=0)
         seed: int = 0
 
@@ -139,10 +139,10 @@ class FiveTasks:
             return answered(text_in(one.text))
         if task == "direct":
             assert case.candidates is not None
-            codes, names = case.candidates.tolist(), labels(len(case.candidates))
-            found = ground(one.text, [self._titles[code] for code in codes], names)
+            codes = case.candidates.tolist()
+            found = ground(one.text, [self._titles[code] for code in codes], labels(len(codes)))
         else:
-            codes, names = list(range(1, len(self._titles))), []
+            codes = list(range(1, len(self._titles)))
             found = ground(one.text, self._titles[1:])
         items, entries = [codes[place] for place in found.places], len(found.places) + found.outside + found.repeated
         seen = set(case.seen.tolist()) if task == "sequential" else set()
