@@ -99,6 +99,8 @@ def text_of(prompt: Prompt) -> str:
         ("On a scale from 1 to 5 this is a 2", 2.0),
         ("1. The best: 2\n2. The worst: 3", 2.0),
         ("4. A fine film", 4.0),
+        ("1. A poor film", 1.0),
+        ("1. The person gives films from 1 star to 5 stars.\n2. The film is", None),
         ("50", 5.0),
         ("0", 1.0),
         ("-3", 1.0),

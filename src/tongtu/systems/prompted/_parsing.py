@@ -28,8 +28,8 @@ def rating_in(answer: str, low: float, high: float) -> float | None:
     """The rating that an answer gives, brought into the scale; None if there is none.
 
     Read are "4", "4.0", "4,5", "4/5", "8 out of 10" (as 4 of 5), "four stars", "three and a half", "★★★★" and the like within a sentence.
-    A number behind "rating" or before "stars" goes before any other. Numbers of list entries count only where there is nothing else, and
-    those of quoted titles and of a scale that is repeated ("from 1 to 5") do not count.
+    A number behind "rating" or before "stars" goes before any other. The number of a list's entry counts only where the entry
+    stands alone and holds no other, and those of quoted titles and of a scale that is repeated ("from 1 to 5") do not count.
     """
     text = answer.casefold().strip()
     text = text.strip(_EDGE) if text.count('"') <= 2 and text.endswith('"') and text.startswith('"') else text
@@ -37,7 +37,7 @@ def rating_in(answer: str, low: float, high: float) -> float | None:
     text = _SCALE.sub(" ", _AND_A_HALF.sub(r"\1.5", text))
     listed = _ENTRY.sub("", text) if _FIRST_ENTRY.match(text) else text
     found = _rating(listed, high)
-    if found is None and listed != text:
+    if found is None and listed != text and len(_ENTRY.findall(text)) == 1:
         found = _rating(text, high)
     return None if found is None else min(max(found, low), high)
 
