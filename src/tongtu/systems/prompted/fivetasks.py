@@ -39,7 +39,7 @@ from tongtu.llm.opening import open_language_model
 from tongtu.llm.tasks import TASKS, Event, EventCase, Task, TaskAnswer
 from tongtu.llm.wording import labelled, labels, numbered, quoted
 from tongtu.systems.prompted._parsing import rating_in, text_in
-from tongtu.systems.prompted._templates import TEMPLATES
+from tongtu.systems.prompted._task_templates import TEMPLATES
 
 _ARTICLE = re.compile(r"^(.+), (The|An?)$")
 _BEFORE = 3  # items that an example of a choice shows before it
