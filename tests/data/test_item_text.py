@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tongtu.data.item_text import build_text, clean
+from tongtu.data.item_text import build_text, clean, from_events
 
 
 def text(limit: int = 2000, **columns: object) -> str:
@@ -40,3 +40,10 @@ def test_clean_text_has_single_spaces_and_stays_clean(values: list[str | None]) 
     once = clean(pl.Series(values, dtype=pl.String).str.replace_all("&", "and"))
     assert once.to_list() == clean(once).to_list()
     assert not any("  " in value or value != value.strip() for value in once.drop_nulls())
+
+
+def test_texts_of_events_the_most_frequent_first() -> None:
+    codes = pl.Series([2, 1, 2, 2, 1, 2, 2, 4])
+    texts = pl.Series(["Loud", "Thin", "Great cable", "great  CABLE", None, "Too short", "loud", " "])
+    assert from_events(codes, texts, 4).to_list() == ["Thin", "Loud; Great cable", "", ""]
+    assert from_events(codes, texts, 4, most=1).to_list() == ["Thin", "Loud", "", ""]

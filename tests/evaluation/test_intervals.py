@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tongtu.evaluation.intervals import bootstrap, holm, paired_tests
+from tongtu.evaluation.intervals import bootstrap, bootstrap_statistic, holm, paired_tests
 
 
 def test_interval_holds_the_true_mean_as_often_as_it_says() -> None:
@@ -64,3 +64,22 @@ def test_no_difference_is_not_significant_and_a_clear_one_is() -> None:
 def test_holm_worked_by_hand() -> None:
     assert holm(np.array([0.01, 0.04, 0.03, 0.5])).tolist() == pytest.approx([0.04, 0.09, 0.09, 0.5])
     assert paired_tests(np.zeros((3, 0)), np.zeros((3, 0)), np.arange(3)) == []
+
+
+def test_intervals_of_statistics_are_those_of_means_where_the_statistic_is_one() -> None:
+    rng = np.random.default_rng(3)
+    values, users = rng.exponential(1.0, (90, 2)), np.repeat(np.arange(30), 3)
+    means = bootstrap(values, users, seed=5)
+    np.testing.assert_allclose(bootstrap_statistic(values, users, lambda m: m, seed=5), means)
+    np.testing.assert_allclose(bootstrap_statistic(values, users, np.sqrt, seed=5), np.sqrt(means), rtol=1e-3)
+
+
+def test_interval_of_a_ratio_holds_the_true_ratio_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(4)
+    held = 0
+    for trial in range(100):
+        size = rng.exponential(1.0, 80)
+        values = np.stack([2 * size + rng.normal(0, 1, 80), size], axis=1)
+        low, high = bootstrap_statistic(values, np.arange(80), lambda m: m[:, :1] / m[:, 1:], seed=trial)[0]
+        held += low <= 2.0 <= high
+    assert held >= 88

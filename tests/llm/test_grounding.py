@@ -44,6 +44,12 @@ def test_the_best_match_counts_and_not_the_first() -> None:
     assert ground("Toy Story 2 (1999", FILMS).places == (1,)
 
 
+def test_a_label_that_only_counts_lines_gives_way_to_an_exact_title() -> None:
+    assert ground("[A] Heat (1995)\n[B] Toy Story (1995)", FILMS, NAMES).places == (2, 0)
+    assert ground("[B] because it is like Heat (1995)", FILMS, NAMES).places == (1,)
+    assert ground("[B] Twins\n[A] Twins", ["Twins", "Twins"], labels(2)).places == (1, 0)
+
+
 def test_what_is_made_up_or_said_twice_is_counted() -> None:
     assert ground("[A]\n[A]\n[Z]\nHeat (1995)\nAn unknown film (2031)", FILMS, NAMES) == Grounded((0, 2), outside=2, repeated=1)
 

@@ -34,6 +34,23 @@ def build_text(catalogue: pl.DataFrame, columns: Sequence[str], limit: int = LIM
     return text.select(_cut(pl.col("text"), limit).fill_null("")).to_series()
 
 
+def from_events(codes: pl.Series, texts: pl.Series, items: int, most: int = 2) -> pl.Series:
+    """Text[items] of each item out of short texts of its events: the most frequent, of equally frequent ones the first, joined by "; ".
+
+    Args:
+        codes: Item code from 1 of each event.
+        texts: Beside it; missing and empty ones do not count.
+        items: How many items there are.
+        most: How many different texts of an item.
+    """
+    rows = pl.DataFrame({"code": codes.cast(pl.Int64), "text": clean(texts.cast(pl.String))}).with_row_index("first").filter(pl.col("text").fill_null("") != "")
+    kinds = rows.group_by("code", pl.col("text").str.to_lowercase().alias("kind")).agg(pl.len().alias("n"), pl.col("first").min(), pl.col("text").first())
+    best = kinds.sort(["n", "first"], descending=[True, False]).group_by("code", maintain_order=True).head(most)
+    made = best.group_by("code", maintain_order=True).agg(pl.col("text").str.join("; "))
+    every = pl.DataFrame({"code": pl.int_range(1, items + 1, dtype=pl.Int64, eager=True)})
+    return every.join(made, on="code", how="left", maintain_order="left")["text"].fill_null("")
+
+
 def clean(text: pl.Series) -> pl.Series:
     """Text without entities, tags, control characters and runs of white space; null stays null."""
     coded = text.str.contains("&", literal=True).fill_null(False)

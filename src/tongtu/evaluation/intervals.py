@@ -6,7 +6,7 @@ every interval too narrow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,25 @@ def bootstrap(values: Values, users: Codes, draws: int = DRAWS, seed: int = 0, l
     total, cases = _by_user(values, users)
     means = np.concatenate([(weight @ total) / (weight @ cases)[:, None] for weight in _resamples(len(cases), draws, seed)])
     limits: Values = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return limits.T
+
+
+def bootstrap_statistic(values: Values, users: Codes, of_means: Callable[[Values], Values], seed: int = 0, level: float = 0.95) -> Values:
+    """Percentile intervals, as of `bootstrap`, of what follows from means: a root of one, a ratio of two.
+
+    Args:
+        values: float64[cases, s].
+        users: int[cases], whose case each is.
+        of_means: From means float64[draws, s] to statistics float64[draws, m].
+        seed: Of the resampling.
+        level: How often an interval should hold the true value.
+
+    Returns:
+        float64[m, 2], low and high.
+    """
+    total, cases = _by_user(values, users)
+    drawn = np.concatenate([of_means((weight @ total) / (weight @ cases)[:, None]) for weight in _resamples(len(cases), DRAWS, seed)])
+    limits: Values = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return limits.T
 
 

@@ -1,7 +1,8 @@
 """From what a language model wrote to items: which of the candidates it named, in which order, and what it made up.
 
 An entry of the answer (a line, or an element of a JSON or Python list) is matched by the label of a candidate, else by its exact title, else by
-the best fuzzy match, where that is good enough. Each candidate counts where it is named first. What is no candidate is counted and dropped.
+the best fuzzy match, where that is good enough. A label before the exact title of another candidate only counts lines, as small models do: the title
+is what was meant. Each candidate counts where it is named first. What is no candidate is counted and dropped.
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ class _Finder:
     def __call__(self, entry: str) -> int | None:
         by_label, exact, plain_titles = _tables(self.titles, self.names)
         label = _LABEL.search(entry) if by_label else None
-        if label is not None and (name := (label[1] or label[2]).upper()) in by_label:
-            return by_label[name]
         text = plain(entry if label is None else _LABEL.sub("", entry, count=1))
+        if label is not None and (place := by_label.get((label[1] or label[2]).upper())) is not None:
+            return place if text == plain_titles[place] else exact.get(text, place)
         for one in dict.fromkeys((text, plain(entry))):
             if one in exact:
                 return exact[one]
