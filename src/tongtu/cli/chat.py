@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from tongtu.systems.prompted._replies import Reply
     from tongtu.systems.prompted.conversation import Conversation
 
+_NEWEST = 20  # of the history that are listed
+
 _HELP = """Say what you look for, what you do not want, or ask why something was proposed.
 /why [NUMBER]  why the item of that number was proposed, or all of the last list
-/history       what you have met so far
+/history       what you have met so far, the newest last
 /conditions    the conditions that you have set; /forget drops them
 /help, /quit"""
 
@@ -142,7 +144,10 @@ def _command(conversation: Conversation, line: str) -> bool:
     if name == "/help":
         print(_HELP)
     elif name == "/history":
-        print("\n".join(f"{item.title} [{item.id}]" for item in conversation.history()) or "nothing so far")
+        known = conversation.history()
+        print("\n".join(f"{item.title} [{item.id}]" for item in known[-_NEWEST:]) or "nothing so far")
+        if len(known) > _NEWEST:
+            print(f"and {len(known) - _NEWEST:,} before them")
     elif name == "/conditions":
         print("\n".join(conversation.state.constraints) or "none so far")
     elif name == "/forget":

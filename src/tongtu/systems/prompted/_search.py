@@ -217,8 +217,11 @@ def query_words(text: str) -> list[str]:
 
 def described(candidate: Candidate, tokens: int = 60) -> str:
     """What a prompt tells of an item: its title, and the rest of its text where there is more, within so many tokens."""
-    text = candidate.text.strip()
-    whole = text if text.casefold().startswith(candidate.title.casefold()) else f"{candidate.title}. {text}".removesuffix(". ")
+    head, _, rest = candidate.text.strip().partition(". ")
+    named = sorted(re.findall(r"\w+", head.casefold())) == sorted(re.findall(r"\w+", candidate.title.casefold()))  # "Sting, The" is "The Sting"
+    whole = candidate.text.strip()
+    if named or not whole.casefold().startswith(candidate.title.casefold()):
+        whole = f"{candidate.title}. {rest if named else whole}".removesuffix(". ")
     while estimated_tokens(whole) > tokens:
         whole = whole[: int(len(whole) * 0.9)].rstrip()
     return whole

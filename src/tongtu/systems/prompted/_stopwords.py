@@ -8,6 +8,8 @@ had has have hello hi how i if in is it its just kind know let like looking love
 product products my need new not of on one ones or other others out please recommend recommendation recommendations see show so some
 something somewhat suggest than that the them then there these they thing things think this those time to today tonight try us very want
 was watch we what when where which who will with would you your
+no nor never nothing none without except avoid only under below over above less least most after older newer shorter longer must hate
+dislike don can cannot won hour hours minute minutes instead rather maybe perhaps thanks thank yes okay ok tell again another different else
 """
 _RULING_OUT = """
 and any bad better both even good idea like long longer many more much need new nor not now old older one ones or other others please
