@@ -19,6 +19,7 @@ _NEWEST = 20  # of the history that are listed
 
 _HELP = """Say what you look for, what you do not want, or ask why something was proposed.
 /why [NUMBER]  why the item of that number was proposed, or all of the last list
+/ask QUESTION  about something else than the catalogue, answered by the language model alone
 /history       what you have met so far, the newest last
 /conditions    the conditions that you have set; /forget drops them
 /help, /quit"""
@@ -154,7 +155,9 @@ def _command(conversation: Conversation, line: str) -> bool:
         conversation.state.constraints.clear()
         print("no conditions any more")
     elif name == "/why":
-        _show(conversation.turn(f"Why number {rest.strip()}?" if rest.strip() else "Why these?"))
+        _show(conversation.turn(f"Why number {rest.strip()}?" if rest.strip() else "Why these?", "explain"))
+    elif name == "/ask" and rest.strip():
+        _show(conversation.turn(rest.strip(), "outside"))
     elif name.startswith("/"):
         print(f"no command {name}\n{_HELP}")
     else:

@@ -72,7 +72,8 @@ def test_the_prompt_tells_profile_history_ratings_and_wish(tmp_path: Path) -> No
     system = chatrec(model, tmp_path)
     history = np.array([4, 7], np.int32)
     attributes = {"club": "jazz", "age": "33"}
-    system.recommend([Request(history=history, ratings=np.array([5, np.nan], np.float32), attributes=attributes, forget=frozenset({"age"}), wish="loud\nones")], 5)
+    ratings = np.array([5, np.nan], np.float32)
+    system.recommend([Request(history=history, ratings=ratings, attributes=attributes, forget=frozenset({"age"}), wish="loud\nones")], 5)
     text = model.asked[-1][-1].text
     assert '"club" is "jazz"' in text and "33" not in text and '"age"' not in text
     assert re.search(r'1\. "[^"\n]+" which I rated 5\n2\. "[^"\n]+"\n', text) and 'I ask for this: "loud ones"' in text

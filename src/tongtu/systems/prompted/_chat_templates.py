@@ -36,11 +36,11 @@ NEEDS_CATALOGUE = (
     "A question on {things} that you proposed already, and a question on something else than {things}, does not. Answer yes or no."
 )
 IS_ABOUT_SHOWN = "Is what I say now about {things} that were proposed to me or that I have {acted}? Answer yes or no."
+EXAMPLE = "the reason in a few words"
 RERANK = (
     "These {n} {things} were found in the catalogue for me:\n{candidates}\n\n"
     "Choose the {top} that fit me and what I say now best. Answer with one line each, the best first: its label, and behind it "
-    "in a few words why, from what I have {acted} and from what is written of it, as in:\n"
-    "[{second}] because of the history of [H1]\n"
+    f"in a few words why, from what I have {{acted}} and from what is written of it, as in:\n[{{second}}] {EXAMPLE}\n"
     "If none of them fits, answer with one line alone: SEARCH and the words to look for instead."
 )
 EXPLAIN = "Answer what I say now in one to three sentences, from what I have {acted} and from what was proposed, and from nothing else.{about}"

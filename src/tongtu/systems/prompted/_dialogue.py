@@ -23,6 +23,9 @@ _NO_CONDITION = re.compile(
     r"^\W*why\b|\b(?:no (?:idea|thanks|thank you|problem)|not (?:sure|bad)|(?:don['’]?t|do not) (?:know|mind|care))\b|别的|特别", re.IGNORECASE
 )
 _NEGATION = r"(?:no|not|without|except|avoid|never|nothing|hate|dislike|(?:don['’]?t|do not) (?:want|like|need|show me|recommend))"
+_LIMIT = re.compile(
+    rf"\b(?:{_NEGATION}|none|under|below|over|above|less than|more than|fewer than|at (?:most|least)|before|after|older|newer|shorter|longer)\b", re.IGNORECASE
+)
 _EXCLUDED = re.compile(
     rf"\b{_NEGATION}\b\s+(?:(?:any|more|a|an|the|with|about|of|kind|sort|films?|movies?|books?|items?|things?)\s+)*"
     r"([\w'’-]+(?:(?:\s*,\s*[\w'’-]+)*\s*,?\s+(?:or|and|nor)\s+[\w'’-]+)?)",
@@ -39,6 +42,12 @@ def conditions(text: str) -> list[str]:
     """The sentences of a turn that set a condition ("no horror", "under two hours"), as they stand there."""
     sentences = [sentence.strip() for sentence in _SENTENCE.split(text)]
     return [one for one in sentences if one and _CONDITION.search(one) and not _NO_CONDITION.search(one)]
+
+
+def asked_for(text: str) -> str:
+    """A turn without what it rules out or limits: "a comedy" of "a comedy without romance, under two hours"."""
+    clauses = [clause for sentence in _SENTENCE.split(text) for clause in re.split(r"[,;]|\bbut\b", sentence)]
+    return " ".join(_LIMIT.split(clause, maxsplit=1)[0] for clause in clauses)
 
 
 def excluded_words(constraints: Sequence[str]) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 from rapidfuzz import fuzz, process
 
 from tongtu.llm.grounding import plain
+from tongtu.llm.model import Completion
+from tongtu.systems.prompted._chat_templates import EXAMPLE
 
 _LINE = re.compile(r"^\W*?(?:\d{1,2}\s*[.):]\s*)?(?:\[\s*(\w{1,4})\s*\]|([A-Z]{1,2})\s*(?:[.):]|$))[\s:.,;)–—-]*(.*)$")
 _LABEL = re.compile(r"\[\s*(\w{1,4})\s*\]")
@@ -18,6 +20,7 @@ _SEARCH = re.compile(r"^\W*SEARCH\b\W*(.{2,200})$", re.MULTILINE)
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 _NAMED = re.compile(r"[\"“”„«»*]([^\"“”„«»*]{3,120})[\"“”„«»*]")
 _LIKENESS = 85  # of 100, from which a quoted name is that of an item
+_LOOP = re.compile(r"(\S.{3,80}?)(?:\s*\1){2,}")
 _LONGEST_REASON = 240
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
@@ -74,21 +77,33 @@ def search_again(answer: str) -> str | None:
     return match[1].strip() if match else None
 
 
-def grounded(text: str, titles: Mapping[str, str], longest: int = 1_000) -> tuple[str, int]:
+def whole_sentences(answer: Completion | None) -> str:
+    """What an answer says, on one line: without a last sentence that was cut off, and with a loop run through once."""
+    if answer is None:
+        return ""
+    text = " ".join(answer.text.split())
+    if answer.cut:
+        ends = list(_SENTENCE.finditer(text))
+        text = text if text.endswith((".", "!", "?")) else text[: ends[-1].start()] if ends else ""
+    return _LOOP.sub(r"\1", text)
+
+
+def grounded(text: str, titles: Mapping[str, str], texts: Sequence[str] = (), longest: int = 1_000) -> tuple[str, int]:
     """A text with titles for labels, without the sentences that name items nobody proposed; and how many sentences that were.
 
     Args:
         text: What a model wrote.
         titles: By label.
+        texts: What else may stand in quotation marks.
         longest: Characters kept, up to whole sentences where there are any.
     """
-    known = [plain(title) for title in titles.values()]
+    known = [plain(title) for title in (*titles.values(), *texts)]
     kept, dropped = [], 0
     for sentence in _SENTENCE.split(" ".join(line.strip() for line in text.splitlines() if line.strip())):
         labels = _LABEL.findall(sentence)
         invented = any(label.upper() not in titles for label in labels)
         named = [plain(name) for name in _NAMED.findall(sentence)]
-        if invented or any(process.extractOne(name, known, scorer=fuzz.WRatio, score_cutoff=_LIKENESS) is None for name in named):
+        if invented or any(process.extractOne(name, known, scorer=fuzz.ratio, score_cutoff=_LIKENESS) is None for name in named):
             dropped += 1
         elif sentence.strip():
             kept.append(_LABEL.sub(lambda found: f'"{titles[found[1].upper()]}"', sentence.strip()))
@@ -98,10 +113,11 @@ def grounded(text: str, titles: Mapping[str, str], longest: int = 1_000) -> tupl
     return whole, dropped
 
 
-def reasoned(reason: str, titles: Mapping[str, str], otherwise: str) -> str:
-    """The model's reason for an item where it is grounded, else another one."""
-    text, dropped = grounded(reason, titles, _LONGEST_REASON)
-    return text if len(text) > 3 and not dropped else otherwise
+def reasoned(reason: str, titles: Mapping[str, str], otherwise: str, text: str) -> str:
+    """The model's reason for an item where it speaks of that item (`text`) and of the history (`titles`), else another one."""
+    said, dropped = grounded(reason, titles, [text], _LONGEST_REASON)
+    empty = plain(reason) == plain(EXAMPLE) or plain(said) in (plain(text), *map(plain, titles.values()))
+    return otherwise if empty or dropped or len(said) <= 3 else said
 
 
 def mentioned(text: str, titles: Sequence[str], ids: Sequence[str]) -> int | None:

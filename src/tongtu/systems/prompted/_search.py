@@ -21,7 +21,7 @@ from tongtu.text.vectors import text_vectors
 
 _DEPTH = 500  # places of the recommender's order that a query may lift items from
 _DAMPING = 60  # of reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009)
-_LEAST_ALIKE = 0.1  # cosine from which a new item has to do with a request
+_LEAST_ALIKE = 0.25  # cosine from which a new item without a word of the request has to do with it
 _TASTE = 0.3  # weight of profile and history beside the query, when new items are looked for
 
 
@@ -74,18 +74,20 @@ class Search:
     def __init__(self, recommender: Recommender, titles: pl.Series, texts: pl.Series, encoder: ItemEncoder) -> None:
         self.recommender, self.titles, self.texts, self.encoder = recommender, titles, texts, encoder
         self._words = _words_of(texts)
-        self.new = pl.DataFrame({"id": [], "text": []}, schema={"id": pl.String, "text": pl.String})
+        self.new = pl.DataFrame(schema={"id": pl.String, "title": pl.String, "text": pl.String})
         self._new_words, self._vectors = _words_of(self.new["text"]), np.zeros((0, encoder.width), np.float32)
 
     def add(self, items: pl.DataFrame) -> None:
-        """Put new items into the index.
+        """Put new items into the index: columns "id", "text" and perhaps "title".
 
         Raises:
             DataError: If a column is missing, or an id is missing, stands twice or is in the catalogue already.
         """
         if missing := {"id", "text"} - set(items.columns):
             raise DataError(f"new items need the columns id and text; {' and '.join(sorted(missing))} missing: rename or add them")
-        frame = pl.concat([self.new, items.select(pl.col("id").cast(pl.String), pl.col("text").cast(pl.String).fill_null(""))])
+        columns = items if "title" in items.columns else items.with_columns(title=None)
+        told = columns.select(pl.col("id").cast(pl.String), pl.col("title").cast(pl.String), pl.col("text").cast(pl.String).fill_null(""))
+        frame = pl.concat([self.new, told])
         known = frame.filter(pl.Series(self.recommender.items.encode(frame["id"].fill_null("")) != PAD))["id"].to_list()
         if known:
             raise DataError(f"{known[0]} is in the catalogue already: add only items that the recommender does not know")
@@ -101,17 +103,16 @@ class Search:
         return Candidate(external, title or f"item {external}", text, why)
 
     def __call__(self, request: Request, query: Query) -> list[Candidate]:
-        """Candidates, best first: the recommender's order and that of the words of the query in one, and new items alike to the request behind them."""
-        new = self._from_new(request, query)
-        ranked = self._from_catalogue(request, query)
-        return [*ranked[: max(query.n - len(new), 0)], *new]
+        """Candidates, best first: the recommender's order and that of the words of the query in one, and among them new items that are like the request."""
+        found = [*self._from_catalogue(request, query), *self._from_new(request, query)]
+        return [candidate for _, candidate in sorted(found, key=lambda one: -one[0])][: query.n]
 
     def excluded(self, words: Sequence[str]) -> list[str]:
         """Those of the words that occur in the catalogue or in a new item."""
         known = set(self._words["word"].unique()) | set(self._new_words["word"].unique())
         return [word for word, stem in zip(words, stems(words), strict=True) if stem in known]
 
-    def _from_catalogue(self, request: Request, query: Query) -> list[Candidate]:
+    def _from_catalogue(self, request: Request, query: Query) -> list[tuple[float, Candidate]]:
         allowed = self._allowed(request, query)
         asked = dataclasses.replace(request, wish=query.text or request.wish, candidates=allowed)
         depth = min(max(_DEPTH, query.n), len(self.recommender.items))
@@ -129,7 +130,7 @@ class Search:
             fused[hit["code"]] = fused.get(hit["code"], 0.0) + 1 / (_DAMPING + 1 + rank)
         words = {hit["code"]: hit["word"] for hit in hits}
         best = sorted(fused, key=lambda code: (-fused[code], place.get(code, depth)))[: query.n]
-        return [self.candidate(code, _why(words.get(code), place.get(code))) for code in best]
+        return [(fused[code], self.candidate(code, _why(words.get(code), place.get(code)))) for code in best]
 
     def _allowed(self, request: Request, query: Query) -> Codes | None:
         """The codes that pass the filters, or None where there are none."""
@@ -145,12 +146,14 @@ class Search:
     def _matches(self, text: str) -> pl.DataFrame:
         """Items with words of the query: code, those words, and the sum of how rare they are."""
         wanted = query_words(text)
-        table = pl.DataFrame({"word": stems(wanted), "said": wanted}, schema={"word": pl.String, "said": pl.String}).unique("word")
+        table = pl.DataFrame({"word": stems(wanted), "said": wanted}, schema={"word": pl.String, "said": pl.String}).unique("word", keep="first")
+        table = table.sort(pl.col("said").replace_strict(wanted, range(len(wanted)), return_dtype=pl.Int64)).with_row_index("at")
         found = self._words.join(table, on="word")
         rare = (1 + len(self.titles) / pl.len().over("word")).log()
-        return found.with_columns(rare.alias("rare")).group_by("code").agg(pl.col("said").sort().alias("word"), pl.col("rare").sum().round(6).alias("worth"))
+        worth = pl.col("rare").sum().round(6).alias("worth")
+        return found.with_columns(rare.alias("rare")).group_by("code").agg(pl.col("said").sort_by("at").alias("word"), worth)
 
-    def _from_new(self, request: Request, query: Query) -> list[Candidate]:
+    def _from_new(self, request: Request, query: Query) -> list[tuple[float, Candidate]]:
         """At most a quarter of the candidates: new items that are like the query and the user's taste, most alike first."""
         if not self.new.height:
             return []
@@ -158,16 +161,21 @@ class Search:
         facts = " ".join(value for name, value in sorted(request.attributes.items()) if name not in request.forget)
         text = " ".join(query_words(query.text or request.wish or ""))
         wanted, facts_, taste = (_unit(self.encoder.encode([one]))[0] for one in (text, facts, " ".join(self.texts.gather(codes - 1))))
-        alike = self._vectors @ wanted + _TASTE * (self._vectors @ (facts_ + taste))
-        keep = (alike >= _LEAST_ALIKE) & ~self.new["id"].is_in(sorted(query.skip)).to_numpy()
-        numbers = np.arange(1, self.new.height + 1)
+        likes = self._vectors @ (facts_ + taste)
+        asked = self._vectors @ wanted if text else likes
+        alike, numbers = asked + _TASTE * likes, np.arange(1, self.new.height + 1)
+        says = np.isin(numbers, _having(self._new_words, query_words(query.text)))
+        keep = (says | (asked >= _LEAST_ALIKE)) & ~self.new["id"].is_in(sorted(query.skip)).to_numpy()
         keep &= ~np.isin(numbers, _having(self._new_words, query.exclude))
         if query.include:
             keep &= np.isin(numbers, _having(self._new_words, query.include))
         best = [row for row in np.argsort(-alike, kind="stable") if keep[row]][: max(query.n // 4, 1)]
-        names = item_names(self.new["text"], pl.DataFrame())
-        why = "new in the catalogue, and like what you ask for"
-        return [Candidate(str(self.new["id"][row]), _printable(names[row]), _printable(self.new["text"][row]), why, new=True) for row in map(int, best)]
+        names, why = item_names(self.new["text"], self.new), "is new, and like what you ask for"
+        found = []
+        for rank, row in enumerate(map(int, best)):
+            worth = (1.0 + bool(says[row])) / (_DAMPING + 1 + rank)
+            found.append((worth, Candidate(str(self.new["id"][row]), _printable(names[row]), _printable(self.new["text"][row]), why, new=True)))
+        return found
 
 
 def catalogue_of(recommender: Recommender, catalogue: pl.DataFrame | None) -> tuple[Recommender, pl.Series, pl.Series]:

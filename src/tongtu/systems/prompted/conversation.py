@@ -33,10 +33,10 @@ from tongtu.llm.wording import labelled, labels, quoted
 from tongtu.systems.prompted import _memory
 from tongtu.systems.prompted._asking import Asking, opened
 from tongtu.systems.prompted._chat_templates import ABOUT, EXPLAIN, OUTSIDE, RERANK, RULES, SUMMARISE, TALK
-from tongtu.systems.prompted._dialogue import DialogueState, excluded_words
-from tongtu.systems.prompted._gate import Decision, asks_why, decide
+from tongtu.systems.prompted._dialogue import DialogueState, asked_for, excluded_words
+from tongtu.systems.prompted._gate import Decision, Route, asks_why, decide
 from tongtu.systems.prompted._profile import profile
-from tongtu.systems.prompted._replies import Proposed, Reply, chosen, grounded, listed, mentioned, reasoned, search_again
+from tongtu.systems.prompted._replies import Proposed, Reply, chosen, grounded, listed, mentioned, reasoned, search_again, whole_sentences
 from tongtu.systems.prompted._search import Candidate, Query, Search, catalogue_of, described, query_words
 from tongtu.systems.prompted._speaking import Speaker
 from tongtu.systems.prompted._templates import Words
@@ -107,8 +107,12 @@ class Conversation:
         """The language model, opened when it is asked first."""
         return self._given or opened(self.config)
 
-    def turn(self, text: str) -> Reply:
+    def turn(self, text: str, route: Route | None = None) -> Reply:
         """Answer what the user says.
+
+        Args:
+            text: In their own words.
+            route: What is needed, where the user says so themselves; None lets the gate decide.
 
         Raises:
             BudgetError: If more would have to be spent than was allowed.
@@ -117,7 +121,7 @@ class Conversation:
         text = text[:_LONGEST_TURN]
         self.state.constrain(text)
         speaker = Speaker(self.model, self.config)
-        decision = self._decided(text, speaker)
+        decision = self._decided(text, speaker) if route is None else Decision(route)
         if decision.route == "recommend":
             reply = self._recommended(text, decision, speaker)
         elif decision.route == "explain":
@@ -133,7 +137,7 @@ class Conversation:
         """Items that are newer than the recommender: found by their texts from now on.
 
         Args:
-            items: Columns "id" and "text"; further ones do not matter.
+            items: Columns "id" and "text", and "title" where texts do not begin with one; further ones do not matter.
 
         Raises:
             DataError: If a column is missing, or an id is missing, stands twice or is in the catalogue already.
@@ -193,8 +197,8 @@ class Conversation:
 
     def _recommended(self, text: str, decision: Decision, speaker: Speaker) -> Reply:
         ruled_out = excluded_words(self.state.constraints)
-        own = " ".join(word for word in query_words(text) if word not in ruled_out)
-        self.query = (own or self.query) if decision.query is None else decision.query
+        wanted = query_words(asked_for(text)) or query_words(self.query)
+        self.query = " ".join(word for word in wanted if word not in ruled_out) if decision.query is None else decision.query
         skip = frozenset(self.proposed) if _OTHERS.search(text) else frozenset()
         query = Query(self.query, self.config.candidates, decision.include, (*ruled_out, *decision.exclude), skip)
         top = decision.n or self.config.top
@@ -231,9 +235,13 @@ class Conversation:
         return [*picks, *(place for place in range(len(found)) if place not in picks)][:top]
 
     def _proposals(self, found: list[Candidate], picks: Mapping[int, str], top: int) -> tuple[Proposed, ...]:
-        titles = self._history_titles() | dict(zip(labels(len(found)), (one.title for one in found), strict=True))
-        rows = [(found[place], reasoned(picks.get(place, ""), titles, found[place].why)) for place in self._places(found, picks, top)]
-        return tuple(Proposed(one.id, one.title, reason, one.new) for one, reason in rows)
+        history, names = self._history_titles(), labels(len(found))
+        proposed = []
+        for place in self._places(found, picks, top):
+            one = found[place]
+            reason = reasoned(picks.get(place, ""), history | {names[place]: one.title}, one.why, described(one))
+            proposed.append(Proposed(one.id, one.title, reason, one.new))
+        return tuple(proposed)
 
     def _explained(self, text: str, speaker: Speaker) -> Reply:
         names = labels(len(self.shown))
@@ -241,7 +249,7 @@ class Conversation:
         about = "" if place is None else ABOUT.format(name=names[place])
         answer = self._say(speaker, text, EXPLAIN.format(about=about, **self._told()))
         titles = self._history_titles() | dict(zip(names, (one.title for one in self.shown), strict=True))
-        said, dropped = grounded("" if answer is None else answer.text, titles)
+        said, dropped = grounded(whole_sentences(answer), titles, [described(one) for one in self.shown])
         meant = self.shown if place is None else [self.shown[place]]
         newest = [f'"{title}"' for title in list(self._history_titles().values())[-3:]]
         behind = f" Your newest: {', '.join(newest)}." if newest else ""
@@ -251,7 +259,7 @@ class Conversation:
 
     def _outside(self, text: str, speaker: Speaker) -> Reply:
         answer = self._say(speaker, text, OUTSIDE.format(**self._told()))
-        said = "" if answer is None else " ".join(answer.text.split())
+        said = whole_sentences(answer)
         return Reply(_UNCHECKED + said if said else _SILENT.format(**self._told()), degraded=not said, outside=True)
 
     def _summary(self, speaker: Speaker, talk: str) -> str | None:
