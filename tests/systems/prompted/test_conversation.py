@@ -205,6 +205,15 @@ def test_reasons_speak_of_the_item_and_the_history_or_are_replaced(tmp_path: Pat
     assert all("place" in item.reason for item in items[1:])
 
 
+def test_a_small_model_chooses_by_likelihood(tmp_path: Path) -> None:
+    conversation = Conversation(popular(), config=ConversationConfig(llm="unigram", choice="likelihood", candidates=30))
+    reply = conversation.turn("anything")
+    conversation = Conversation(popular(), config=ConversationConfig(llm="unigram", choice="likelihood", candidates=30), user=Request(wish="wool knitting"))
+    wished = conversation.turn("anything")
+    assert not wished.degraded and wished.notes["chosen"] == 5 and wished.items != reply.items
+    assert all("wool" in item.title for item in wished.items[:3]) and "place" in wished.items[0].reason
+
+
 def test_turns_within_the_budget_and_conditions_word_for_word(tmp_path: Path) -> None:
     script = Script(choose="[A] good")
     conversation = talk(script, tmp_path, dialogue_tokens=400)
@@ -251,6 +260,7 @@ def test_answers_are_read_by_label_alone() -> None:
     names = ["A", "B", "C"]
     assert chosen("1. [B]: good\n- [a] fine\n[Z] no\nC. last\n[B] again", names) == {1: "good", 0: "fine", 2: "last"}
     assert chosen("[C], [A]", names) == {2: "", 0: ""} and chosen("A great film\nBad one", names) == {}
+    assert chosen("[C] the reason in a few words\n[A] it is short", names) == {0: "it is short"}, "the example is no choice"
     assert grounded('See [A]. See [X]. "Alien" is good. "Aliens 9" no.', {"A": "Alien"}) == ('See "Alien". "Alien" is good.', 2)
     shown = (["Star Trek: First Contact (1996)", "The Rock. Action", "Jaws"], ["222", "117", "234"])
     found = [mentioned(text, *shown) for text in ("why the rock?", "why 234", "why number 1", "why the third one?", "why?", "why number 9?", "WHY JAWS")]

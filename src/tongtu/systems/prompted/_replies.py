@@ -66,7 +66,7 @@ def chosen(answer: str, names: Sequence[str]) -> dict[int, str]:
             continue
         match = _LINE.match(line.strip())
         number = place.get((match[1] or match[2]).upper()) if match else None
-        if match and number is not None:
+        if match and number is not None and plain(match[3]) != plain(EXAMPLE):  # who repeats the example has chosen nothing
             found.setdefault(number, match[3].strip())
     return found
 
@@ -116,7 +116,7 @@ def grounded(text: str, titles: Mapping[str, str], texts: Sequence[str] = (), lo
 def reasoned(reason: str, titles: Mapping[str, str], otherwise: str, text: str) -> str:
     """The model's reason for an item where it speaks of that item (`text`) and of the history (`titles`), else another one."""
     said, dropped = grounded(reason, titles, [text], _LONGEST_REASON)
-    empty = plain(reason) == plain(EXAMPLE) or plain(said) in (plain(text), *map(plain, titles.values()))
+    empty = plain(said) in (plain(text), *map(plain, titles.values()))
     return otherwise if empty or dropped or len(said) <= 3 else said
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
 
 from tongtu.errors import BudgetError, LanguageModelError
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.model import Completion, Prompt, Sampling, Tool
 from tongtu.systems.prompted._asking import Asking
+
+Answer = TypeVar("Answer")
 
 
 class Speaker:
@@ -34,11 +39,32 @@ class Speaker:
             BudgetError: If more would have to be spent than was allowed.
             LanguageModelError: If the model fails and `config.fallback` is false.
         """
+        sampling = Sampling(temperature=self.config.temperature, max_tokens=max_tokens or self.config.max_tokens, tools=tools)
+        found = self._answer(lambda: self.model.complete([prompt], sampling))
+        if found is None:
+            return None
+        self._count(found[0].prompt_tokens, found[0].tokens, found[0].seconds)
+        return found[0]
+
+    def likeliest(self, prompt: Prompt, without: Prompt, texts: Sequence[str]) -> list[int]:
+        """Places of the texts, first the one that `prompt` makes likelier than `without` does by most; [] where there is no answer.
+
+        Raises:
+            BudgetError, LanguageModelError: As above.
+            ConfigError: If the model tells no likelihoods.
+        """
+        found = self._answer(lambda: self.model.log_likelihood([prompt, without], [texts, texts]))
+        if found is None:
+            return []
+        for one in found:
+            self._count(one.prompt_tokens + int(one.tokens.sum()), 0, one.seconds)
+        return [int(place) for place in np.argsort(found[1].mean - found[0].mean, kind="stable")]
+
+    def _answer(self, ask: Callable[[], Answer]) -> Answer | None:
         if self.failed is not None:
             return None
-        sampling = Sampling(temperature=self.config.temperature, max_tokens=max_tokens or self.config.max_tokens, tools=tools)
         try:
-            (answer,) = self.model.complete([prompt], sampling)
+            return ask()
         except BudgetError:
             raise
         except LanguageModelError as error:
@@ -46,8 +72,7 @@ class Speaker:
                 raise
             self.failed = str(error)
             return None
-        self.notes["calls"] += 1
-        self.notes["prompt_tokens"] += answer.prompt_tokens
-        self.notes["completion_tokens"] += answer.tokens
-        self.notes["seconds"] += answer.seconds
-        return answer
+
+    def _count(self, read: int, written: int, seconds: float) -> None:
+        for name, more in (("calls", 1), ("prompt_tokens", read), ("completion_tokens", written), ("seconds", seconds)):
+            self.notes[name] += more

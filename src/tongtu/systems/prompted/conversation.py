@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -32,7 +32,7 @@ from tongtu.llm.model import Completion, ask
 from tongtu.llm.wording import labelled, labels, quoted
 from tongtu.systems.prompted import _memory
 from tongtu.systems.prompted._asking import Asking, opened
-from tongtu.systems.prompted._chat_templates import ABOUT, EXPLAIN, OUTSIDE, RERANK, RULES, SUMMARISE, TALK
+from tongtu.systems.prompted._chat_templates import ABOUT, CHOOSE, EXPLAIN, OUTSIDE, RERANK, RULES, SUMMARISE, TALK
 from tongtu.systems.prompted._dialogue import DialogueState, asked_for, excluded_words
 from tongtu.systems.prompted._gate import Decision, Route, asks_why, decide
 from tongtu.systems.prompted._profile import profile
@@ -56,6 +56,7 @@ class ConversationConfig(Asking):
     Attributes:
         top: Items of a reply.
         candidates: How many the model chooses from.
+        choice: The model writes a "list" of labels and reasons; or the "likelihood" of each candidate's text decides, for small models in process.
         lookups: How often the recommender may be asked in one turn.
         max_history: The newest events told.
         dialogue_tokens: The most tokens that the conversation so far may take in a prompt.
@@ -66,6 +67,7 @@ class ConversationConfig(Asking):
 
     top: Annotated[int, Field(ge=1, le=50)] = 5
     candidates: Annotated[int, Field(ge=1, le=200)] = 20
+    choice: Literal["list", "likelihood"] = "list"
     lookups: Annotated[int, Field(ge=1, le=10)] = 3
     max_history: Annotated[int, Field(ge=1)] = 20
     dialogue_tokens: Annotated[int, Field(ge=200)] = 1_500
@@ -130,7 +132,7 @@ class Conversation:
             reply = self._outside(text, speaker)
         said = "; ".join(item.title for item in reply.items) if reply.used_recommender else reply.text
         self.state.add(text, said, lambda talk: self._summary(speaker, talk))
-        failed = {"degraded": speaker.failed or "the answer names no candidate"} if reply.degraded else {}
+        failed = {"degraded": speaker.failed or "what it answers cannot be used"} if reply.degraded else {}
         return dataclasses.replace(reply, notes={**reply.notes, **speaker.notes, **failed})
 
     def add_items(self, items: pl.DataFrame) -> None:
@@ -206,12 +208,14 @@ class Conversation:
         while lookups < self.config.lookups:
             lookups += 1
             found = self.search(self.user, query) or self.search(self.user, dataclasses.replace(query, include=()))
+            if self.config.choice == "likelihood":
+                picks = dict.fromkeys(self._likeliest(found, text, speaker)[:top], "")
+                break
             answer = self._choice(found, min(top, len(found)), text, speaker)
-            other = search_again(answer)
-            if chosen(answer, labels(len(found))) or other is None:
+            picks, other = chosen(answer, labels(len(found))), search_again(answer)
+            if picks or other is None:
                 break
             query = dataclasses.replace(query, text=other, include=())
-        picks = chosen(answer, labels(len(found)))
         items = self._proposals(found, picks, top)
         self.shown = [found[place] for place in self._places(found, picks, top)]
         self.proposed += [item.id for item in items if item.id not in self.proposed]
@@ -229,6 +233,12 @@ class Conversation:
         words = {"n": len(found), "top": top, "first": names[0], "second": names[-1], "candidates": shelf}
         answer = self._say(speaker, text, RERANK.format(**words, **self._told()), shown=False)
         return "" if answer is None else answer.text
+
+    def _likeliest(self, found: list[Candidate], text: str, speaker: Speaker) -> list[int]:
+        """Candidates by how much likelier the user and the turn make their texts."""
+        question = CHOOSE["likelihood"].format(**self._told())
+        context = self._context(text, shown=False)
+        return speaker.likeliest(ask("\n\n".join([*context, question])), ask(question), [described(one) for one in found]) if found else []
 
     def _places(self, found: list[Candidate], picks: Mapping[int, str], top: int) -> list[int]:
         """The model's choice, filled up in the order of the search."""
@@ -258,7 +268,7 @@ class Conversation:
         return Reply(said or f"{own}.{behind}", items, degraded=not said, notes={"sentences dropped": dropped})
 
     def _outside(self, text: str, speaker: Speaker) -> Reply:
-        answer = self._say(speaker, text, OUTSIDE.format(**self._told()))
+        answer = self._say(speaker, text, OUTSIDE.format(**self._told()), shown=False)
         said = whole_sentences(answer)
         return Reply(_UNCHECKED + said if said else _SILENT.format(**self._told()), degraded=not said, outside=True)
 
