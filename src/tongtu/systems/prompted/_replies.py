@@ -66,7 +66,7 @@ def chosen(answer: str, names: Sequence[str]) -> dict[int, str]:
             continue
         match = _LINE.match(line.strip())
         number = place.get((match[1] or match[2]).upper()) if match else None
-        if match and number is not None and plain(match[3]) != plain(EXAMPLE):  # who repeats the example has chosen nothing
+        if match and number is not None and fuzz.ratio(plain(match[3]), EXAMPLE) < _LIKENESS:  # who repeats the example has chosen nothing
             found.setdefault(number, match[3].strip())
     return found
 

@@ -265,7 +265,7 @@ class Conversation:
         behind = f" Your newest: {', '.join(newest)}." if newest else ""
         own = "; ".join(f'"{one.title}" {one.why or "was proposed by the recommender"}' for one in meant) or "Nothing was proposed yet"
         items = tuple(Proposed(one.id, one.title, one.why, one.new) for one in meant)
-        return Reply(said or f"{own}.{behind}", items, degraded=not said, notes={"sentences dropped": dropped})
+        return Reply(f"{said} ({own}.{behind})" if said else f"{own}.{behind}", items, degraded=not said, notes={"sentences dropped": dropped})
 
     def _outside(self, text: str, speaker: Speaker) -> Reply:
         answer = self._say(speaker, text, OUTSIDE.format(**self._told()), shown=False)
