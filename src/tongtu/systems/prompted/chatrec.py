@@ -10,7 +10,7 @@ Attributes that the user wants forgotten are not told.
 
 Paper, ML-100K, top 5 of 20 candidates of LightGCN, text-davinci-003: precision .324 (LightGCN .303), recall .140 (.146), NDCG .380 (.343);
 without the recommender's first NDCG .306; rating RMSE .785 (.933 without the language model). The films of ML-100K are older than
-the models: they have read about them. Ours: see docs/chat.md.
+the models: they have read about them. How ours is run, and a conversation as it happened: docs/chat.md.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class ChatREC:
             hidden = others == one.shown[0]
             others = np.concatenate([others[~hidden], others[hidden]])
         codes = np.concatenate([best, others])
-        return codes, -np.arange(len(codes), dtype=np.float64)
+        return codes, np.arange(len(codes), 0, -1, dtype=np.float64)
 
     def _rated(self, asked: Sequence[tuple[Request, int]]) -> list[str]:
         assert self.scale is not None
