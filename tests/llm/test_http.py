@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from chat_server import chat_server, tool_call
 
-from tongtu.errors import LanguageModelError
+from tongtu.errors import BudgetError, LanguageModelError
 from tongtu.llm.cached import CachedModel, _asked
 from tongtu.llm.http import HTTPModel, Patience
 from tongtu.llm.ledger import Budget, Ledger
@@ -234,4 +234,8 @@ def test_calls_are_cached_and_old_answers_are_found(tmp_path: Path) -> None:
             assert asked.calls_tools and asked.complete([ask("tea?")], Sampling(tools=(TOOL,)))[0].calls == (ToolCall("look", {"query": "tea"}),)
             assert asked.complete([ask("tea?")])[0].text == "plain"
         assert len(running.bodies) == 2
+        tight = CachedModel(HTTPModel("tiny", running.url, QUICK), Ledger(budget=Budget(tokens=100)), tmp_path / "tight.sqlite")
+        tight.complete([ask("a")], Sampling(max_tokens=1))
+        with pytest.raises(BudgetError):
+            tight.complete([ask("b")], Sampling(max_tokens=1, tools=(TOOL,)))
     assert "tools" not in _asked(Sampling()) and _asked(Sampling(tools=(TOOL,)))["tools"]

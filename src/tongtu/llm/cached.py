@@ -54,9 +54,10 @@ class CachedModel:
         Raises:
             LanguageModelError: If the budget could be exceeded or the model fails; what was answered until then is kept.
         """
+        tools = len(json.dumps(plain(sampling)["tools"]).encode()) if sampling.tools else 0
 
         def ask(rows: list[int]) -> list[Completion]:
-            with self.ledger.room(sum(most_tokens(prompts[row]) for row in rows), sampling.max_tokens * len(rows)):
+            with self.ledger.room(sum(most_tokens(prompts[row]) + tools for row in rows), sampling.max_tokens * len(rows)):
                 started = time.perf_counter()
                 try:
                     found = self.model.complete([prompts[row] for row in rows], sampling)
