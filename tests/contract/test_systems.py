@@ -24,6 +24,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "plmnr": {"language_model": "words", "width": 16, "query": 8, "max_length": 6, "training": {"epochs": 2}},
     "unisrec": NETWORK | {"encoder": "hashing", "experts": 2},
     "llmrank": {"llm": "unigram", "candidates": 10},
+    "chatrec": {"llm": "unigram", "candidates": 10},
 }
 
 

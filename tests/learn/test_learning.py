@@ -34,6 +34,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "plmnr": (text_world, {"language_model": "words", "width": 32, "query": 32, "training": {"epochs": 8, "learning_rate": 5e-3}}),
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
     "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),
+    "chatrec": (text_world, {"llm": "unigram", "candidates": 200, "top": 10}),
 }
 
 
@@ -63,6 +64,17 @@ def test_a_group_decides_at_least_eight_of_ten() -> None:
     for group, words in enumerate(GROUP_WORDS, start=1):
         best = system.recommend([Request(attributes={"club": words[0]})], 10).items[0]
         assert (world.group[best] == group).mean() >= 0.8
+
+
+def test_a_wish_decides_at_least_eight_of_ten() -> None:
+    """Of a user who has met nothing but items of another group, against a base rate of one in ten."""
+    world = text_world()
+    system = make("chatrec", {"llm": "unigram", "candidates": 200, "top": 10}).fit(world.data, FitOptions(quiet=True))
+    for group, words in enumerate(GROUP_WORDS, start=1):
+        other = np.flatnonzero(world.group == group % len(GROUP_WORDS) + 1)[:1].astype(np.int32)
+        requests = [Request(wish=" ".join(words)), Request(history=other, wish=f"I would like {' '.join(words)}, {words[0]} above all")]
+        for best in system.recommend(requests, 10).items:
+            assert (world.group[best] == group).mean() >= 0.8
 
 
 @pytest.mark.parametrize("make_world", [markov_world, taste_world, attribute_world, time_world, text_world])

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_server import chat_server, tool_call
 
-from tongtu.errors import LanguageModelError
-from tongtu.llm.cached import CachedModel
+from tongtu.errors import BudgetError, LanguageModelError
+from tongtu.llm.cached import CachedModel, _asked
 from tongtu.llm.http import HTTPModel, Patience
 from tongtu.llm.ledger import Budget, Ledger
-from tongtu.llm.model import Sampling, ask
+from tongtu.llm.model import Sampling, Tool, ToolCall, ask
 
 QUICK = Patience(seconds=1.0, tries=3, pause=0.01, longest=0.5)
 
@@ -197,3 +198,44 @@ def test_a_budget_holds_for_a_server_that_does_not_count(server: Server, tmp_pat
         for i in range(200):
             asked.complete([ask(f"w{i}")], Sampling(max_tokens=50))
     assert 10 < len(server.bodies) < 100 and 0 < ledger.tokens <= 3_000
+
+
+TOOL = Tool(name="look", description="Look something up.", parameters={"type": "object", "properties": {"query": {"type": "string"}}})
+
+
+def test_tools_go_out_and_calls_come_back() -> None:
+    said = tool_call("look", {"query": "tea"})
+    said["tool_calls"] += [tool_call("look", "{broken")["tool_calls"][0], tool_call("look", "[1]")["tool_calls"][0]]
+    with chat_server(lambda body: said if "tools" in body else "plain") as running:
+        asked = HTTPModel("tiny", running.url, QUICK)
+        (found,) = asked.complete([ask("tea?")], Sampling(tools=(TOOL,)))
+        assert found.calls == (ToolCall("look", {"query": "tea"}),) and found.text == "" and asked.calls_tools
+        function = {"name": "look", "description": TOOL.description, "parameters": TOOL.parameters}
+        assert running.bodies[0]["tools"] == [{"type": "function", "function": function}]
+        assert asked.complete([ask("tea?")])[0].calls == () and "tools" not in running.bodies[1]
+
+
+def test_a_server_without_tools_is_asked_without_them_ever_after() -> None:
+    with chat_server(lambda body: 400 if "tools" in body else "plain") as running:
+        asked = HTTPModel("tiny", running.url, QUICK)
+        assert [asked.complete([ask(word)], Sampling(tools=(TOOL,)))[0].text for word in ("a", "b")] == ["plain", "plain"]
+        assert not asked.calls_tools and ["tools" in body for body in running.bodies] == [True, False, False]
+    with chat_server(lambda body: 404) as running:
+        asked = HTTPModel("tiny", running.url, QUICK)
+        with pytest.raises(LanguageModelError):
+            asked.complete([ask("a")], Sampling(tools=(TOOL,)))
+        assert asked.calls_tools, "another refusal says nothing of tools"
+
+
+def test_calls_are_cached_and_old_answers_are_found(tmp_path: Path) -> None:
+    with chat_server(lambda body: tool_call("look", {"query": "tea"}) if "tools" in body else "plain") as running:
+        for _ in range(2):
+            asked = CachedModel(HTTPModel("tiny", running.url, QUICK), file=tmp_path / "answers.sqlite")
+            assert asked.calls_tools and asked.complete([ask("tea?")], Sampling(tools=(TOOL,)))[0].calls == (ToolCall("look", {"query": "tea"}),)
+            assert asked.complete([ask("tea?")])[0].text == "plain"
+        assert len(running.bodies) == 2
+        tight = CachedModel(HTTPModel("tiny", running.url, QUICK), Ledger(budget=Budget(tokens=100)), tmp_path / "tight.sqlite")
+        tight.complete([ask("a")], Sampling(max_tokens=1))
+        with pytest.raises(BudgetError):
+            tight.complete([ask("b")], Sampling(max_tokens=1, tools=(TOOL,)))
+    assert "tools" not in _asked(Sampling()) and _asked(Sampling(tools=(TOOL,)))["tools"]

@@ -11,13 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import polars as pl
 import pytest
 from tiny_causal import TEMPLATE, write_tiny_causal
 
+from tongtu.core import Request
+from tongtu.data.synthetic import attribute_world
 from tongtu.errors import LanguageModelError
+from tongtu.llm.cached import CachedModel
 from tongtu.llm.http import HTTPModel, Patience
 from tongtu.llm.local import open_local
 from tongtu.llm.model import Message, Sampling, ask
+from tongtu.systems.baselines.popular import Popular
+from tongtu.systems.prompted.conversation import Conversation, ConversationConfig
 
 for needed in ("fastapi", "uvicorn", "openai"):
     pytest.importorskip(needed, reason="needs pip install 'transformers[serving]'")
@@ -83,3 +89,17 @@ def test_a_model_the_server_lacks_is_told_in_one_line(url: str) -> None:
     with pytest.raises(LanguageModelError) as caught:
         HTTPModel("no/such/model", url, Patience(seconds=60, tries=1)).complete([ask("jazz")])
     assert "\n" not in str(caught.value) and "no/such/model" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_conversation_keeps_its_form_whatever_a_tiny_model_writes(folder: Path, url: str, tmp_path: Path) -> None:
+    data = attribute_world(users=60, items=30, length=9, seed=1).data
+    model = CachedModel(HTTPModel(str(folder), url, Patience(seconds=60, tries=1)), file=tmp_path / "answers.sqlite")
+    talk = Conversation(Popular().fit(data), model, Request(history=data.history(1)), ConversationConfig(max_tokens=8, candidates=4, max_history=2))
+    talk.add_items(pl.DataFrame({"id": ["n1"], "text": ["a lighthouse"]}))
+    replies = [talk.turn(text) for text in ("jazz piano", "no espresso", "why number 2?", "a lighthouse")]
+    titles = dict(zip(data.items.ids, data.item_text, strict=True)) | {"n1": "a lighthouse"}
+    for reply in replies:
+        assert reply.outside or (reply.items and all(titles[item.id] == item.title for item in reply.items))
+        assert "espresso" not in " ".join(item.title for item in reply.items) and (not reply.degraded or reply.notes["degraded"])
+    assert not replies[2].used_recommender and [item.id for item in replies[2].items] == [replies[1].items[1].id]

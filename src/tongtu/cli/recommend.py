@@ -36,13 +36,13 @@ def recommend(
     recommender = open_model(model)
     if data is not None:
         recommender = _other_catalogue(recommender, data)
-    seen, skipped = _codes(recommender.items, _split(history), "history")
-    limits, unknown = (None, []) if candidates is None else _codes(recommender.items, _split(candidates), "candidates")
+    seen, skipped = item_codes(recommender.items, split_ids(history), "history")
+    limits, unknown = (None, []) if candidates is None else item_codes(recommender.items, split_ids(candidates), "candidates")
     if limits is not None and not len(limits):
         raise DataError(f"the model knows none of the candidates: check --candidates against {model}/items.parquet")
     request = Request(
         history=seen,
-        attributes=_attributes(attribute or []),
+        attributes=user_attributes(attribute or []),
         forget=frozenset(forget or []),
         candidates=limits,
         wish=wish,
@@ -92,11 +92,12 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     table(["rank", "id", *(["title"] if titled else []), "score"], cells, right=("rank", "score"))
 
 
-def _split(ids: str) -> list[str]:
+def split_ids(ids: str) -> list[str]:
+    """Ids as an option gives them."""
     return [part.strip() for part in ids.split(",") if part.strip()]
 
 
-def _codes(items: Vocab, ids: list[str], what: str) -> tuple[Codes, list[str]]:
+def item_codes(items: Vocab, ids: list[str], what: str) -> tuple[Codes, list[str]]:
     """Codes of the ids that are known, and the ids that are not."""
     from tongtu.cli.output import note
 
@@ -108,7 +109,12 @@ def _codes(items: Vocab, ids: list[str], what: str) -> tuple[Codes, list[str]]:
     return codes[codes != 0], unknown
 
 
-def _attributes(settings: Sequence[str]) -> dict[str, str]:
+def user_attributes(settings: Sequence[str]) -> dict[str, str]:
+    """Attributes as options give them.
+
+    Raises:
+        ConfigError: If one is not NAME=VALUE.
+    """
     from tongtu.errors import ConfigError
 
     pairs = [setting.partition("=") for setting in settings]

@@ -22,7 +22,7 @@ from tongtu.config import plain
 from tongtu.data.fetch import cache_folder
 from tongtu.errors import ConfigError, writing
 from tongtu.llm.ledger import Ledger
-from tongtu.llm.model import Completion, LanguageModel, Likelihoods, Likely, PartlyAnswered, Prompt, Sampling, most_tokens
+from tongtu.llm.model import CallsTools, Completion, LanguageModel, Likelihoods, Likely, PartlyAnswered, Prompt, Sampling, ToolCall, most_tokens
 
 _AT_ONCE = 16  # prompts between two looks at the budget
 
@@ -54,9 +54,10 @@ class CachedModel:
         Raises:
             LanguageModelError: If the budget could be exceeded or the model fails; what was answered until then is kept.
         """
+        tools = len(json.dumps(plain(sampling)["tools"]).encode()) if sampling.tools else 0
 
         def ask(rows: list[int]) -> list[Completion]:
-            with self.ledger.room(sum(most_tokens(prompts[row]) for row in rows), sampling.max_tokens * len(rows)):
+            with self.ledger.room(sum(most_tokens(prompts[row]) + tools for row in rows), sampling.max_tokens * len(rows)):
                 started = time.perf_counter()
                 try:
                     found = self.model.complete([prompts[row] for row in rows], sampling)
@@ -67,8 +68,13 @@ class CachedModel:
                 self._count(found, seconds)
                 return [dataclasses.replace(one, seconds=seconds / len(rows)) for one in found]
 
-        keys = [self._key("complete", _plain(prompt), plain(sampling)) for prompt in prompts]
-        return self._answered(keys, ask, dataclasses.asdict, lambda value: Completion(**value))
+        keys = [self._key("complete", _plain(prompt), _asked(sampling)) for prompt in prompts]
+        return self._answered(keys, ask, dataclasses.asdict, _to_completion)
+
+    @property
+    def calls_tools(self) -> bool:
+        """See `CallsTools`."""
+        return isinstance(self.model, CallsTools) and self.model.calls_tools
 
     def log_likelihood(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[Likelihoods]:
         """See `Likely.log_likelihood`.
@@ -154,6 +160,16 @@ class _Connection:
 
 def _plain(prompt: Prompt) -> list[list[str]]:
     return [[message.role, message.text] for message in prompt]
+
+
+def _asked(sampling: Sampling) -> dict[str, Any]:
+    """What of the sampling decides the answer; without tools it is what it was before there were any, so that old answers are found."""
+    values = plain(sampling)
+    return values if sampling.tools else {name: value for name, value in values.items() if name != "tools"}
+
+
+def _to_completion(value: dict[str, Any]) -> Completion:
+    return Completion(**value | {"calls": tuple(ToolCall(**call) for call in value.get("calls", ()))})
 
 
 def _from_likelihoods(one: Likelihoods) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Keys come from the environment alone (`TONGTU_LLM_KEY`, else `OPENAI_API_KEY`) a
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import random
@@ -19,10 +20,12 @@ from typing import Any
 
 import httpx
 
+from tongtu.config import plain
 from tongtu.errors import ConfigError, LanguageModelError
-from tongtu.llm.model import Completion, PartlyAnswered, Prompt, Sampling, most_tokens
+from tongtu.llm.model import Completion, PartlyAnswered, Prompt, Sampling, ToolCall, most_tokens
 
 _AGAIN = {408, 409, 429, 500, 502, 503, 504}
+_REFUSED = {400, 422, 501}
 KEYS = ("TONGTU_LLM_KEY", "OPENAI_API_KEY")
 
 
@@ -46,7 +49,7 @@ class Patience:
 
 
 class HTTPModel:
-    """A `LanguageModel` on a server.
+    """A `LanguageModel` on a server, which `CallsTools` until the server refuses them.
 
     Args:
         name: The model's name there.
@@ -64,6 +67,7 @@ class HTTPModel:
         self._client = httpx.Client(base_url=url.rstrip("/") + "/", headers=headers, timeout=patience.seconds, transport=transport)
         weakref.finalize(self, self._client.close)  # servers keep connections open, and nobody is asked to close a model
         self.fingerprint = hashlib.sha256(f"{name} at {url}".encode()).hexdigest()
+        self.calls_tools = True
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 (frozen)
         """See `LanguageModel.complete`; some prompts are under way at the same time. After a failure no further one begins.
@@ -91,9 +95,12 @@ class HTTPModel:
         }
         if sampling.schema is not None:
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sampling.schema, "strict": True}}
+        if sampling.tools and self.calls_tools:
+            body["tools"] = [{"type": "function", "function": plain(tool)} for tool in sampling.tools]
         answer = self._asked(body)
-        if answer.status_code == httpx.codes.BAD_REQUEST and "response_format" in body:
-            answer = self._asked({name: value for name, value in body.items() if name != "response_format"})  # a server that knows no schemas
+        if answer.status_code in _REFUSED and {"tools", "response_format"} & body.keys():  # a server that knows no schemas, or no tools
+            answer = self._asked({name: value for name, value in body.items() if name not in ("tools", "response_format")})
+            self.calls_tools = self.calls_tools and ("tools" not in body or answer.is_error)
         return self._read(answer, prompt, sampling)
 
     def _asked(self, body: dict[str, Any]) -> httpx.Response:
@@ -126,10 +133,11 @@ class HTTPModel:
         try:
             found = answer.json()
             choice, used = found["choices"][0], found.get("usage") or {}
-            text = str(choice["message"]["content"] or "").strip()
+            text = str(choice["message"].get("content") or "").strip()
             read = int(used.get("prompt_tokens") or most_tokens(prompt))
             written = int(used.get("completion_tokens") or min(len(text.encode()), sampling.max_tokens))
-            return Completion(text, read, written, choice.get("finish_reason") == "length")
+            calls = tuple(call for one in choice["message"].get("tool_calls") or () if (call := _call(one["function"])) is not None)
+            return Completion(text, read, written, choice.get("finish_reason") == "length", calls=calls)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise LanguageModelError(f"{self.name} answers what is no chat completion: check that the address is that of an OpenAI-compatible server") from None
 
@@ -144,6 +152,17 @@ def from_name(name: str, patience: Patience | None = None) -> HTTPModel:
     if not model or not url:
         raise ConfigError(f"language model {name!r}: write openai:NAME@URL, for example openai:qwen@http://127.0.0.1:8000/v1")
     return HTTPModel(model, url, patience or Patience())
+
+
+def _call(function: Any) -> ToolCall | None:
+    """A call as servers write it, with the arguments as a text of JSON (some give the object itself); None where they are no object."""
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError:
+            return None
+    return ToolCall(str(function["name"]), arguments) if isinstance(arguments, dict) else None
 
 
 def _seconds(header: str | None) -> float:

@@ -10,7 +10,7 @@ Shapes: P prompts, C continuations of one prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
@@ -49,6 +49,29 @@ def most_tokens(prompt: Prompt) -> int:
 
 
 @configuration
+class Tool:
+    """A function that a model may ask to be called.
+
+    Attributes:
+        name: Letters, digits and underscores.
+        description: When to use it.
+        parameters: A JSON schema of an object: its arguments.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that a model asks for; the arguments are unchecked."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@configuration
 class Sampling:
     """How a completion is drawn.
 
@@ -57,12 +80,14 @@ class Sampling:
         max_tokens: At most so many tokens.
         seed: Of the draws.
         schema: A JSON schema that the answer must fit, where the model offers it; others are only asked to by the prompt.
+        tools: What the model may call, where it is a `CallsTools`; others are not told of them.
     """
 
     temperature: Annotated[float, Field(ge=0)] = 0.0
     max_tokens: Annotated[int, Field(ge=1)] = 256
     seed: int = 0
     schema: dict[str, Any] | None = None
+    tools: tuple[Tool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +99,7 @@ class Completion:
         prompt_tokens, tokens: Read and written.
         cut: Whether `max_tokens` ended it.
         seconds: Its share of the time that the model took, when it was asked; 0 where nobody looked.
+        calls: The tools that it wants called; those whose arguments are no JSON object are left out.
     """
 
     text: str
@@ -81,6 +107,7 @@ class Completion:
     tokens: int
     cut: bool = False
     seconds: float = 0.0
+    calls: tuple[ToolCall, ...] = ()
 
 
 class PartlyAnswered(LanguageModelError):
@@ -136,6 +163,17 @@ class LanguageModel(Protocol):
             LanguageModelError: If the model cannot be reached or refuses; a `PartlyAnswered` where it answered other prompts.
         """
         ...
+
+
+@runtime_checkable
+class CallsTools(Protocol):
+    """A language model to which `Sampling.tools` means something.
+
+    Attributes:
+        calls_tools: Whether it does; a server may turn out not to.
+    """
+
+    calls_tools: bool
 
 
 @runtime_checkable

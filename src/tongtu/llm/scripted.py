@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tongtu.llm.model import Completion, Likelihoods, Prompt, Sampling
+from tongtu.llm.model import Completion, Likelihoods, Prompt, Sampling, ToolCall
 
 
 class ScriptedModel:
@@ -16,10 +16,18 @@ class ScriptedModel:
         answer: The answer to a prompt.
         likely: The log-likelihood of a text as the answer to a prompt; by default each word costs 1.
         name: What it is called; a part of the cache's key.
+        calls: The tools that it calls at a prompt, for a model that `CallsTools`.
     """
 
-    def __init__(self, answer: Callable[[Prompt], str], likely: Callable[[Prompt, str], float] | None = None, name: str = "scripted") -> None:
+    def __init__(
+        self,
+        answer: Callable[[Prompt], str],
+        likely: Callable[[Prompt, str], float] | None = None,
+        name: str = "scripted",
+        calls: Callable[[Prompt], Sequence[ToolCall]] | None = None,
+    ) -> None:
         self.name = self.fingerprint = name
+        self.calls_tools, self._calls = calls is not None, calls
         self._answer, self._likely = answer, likely or (lambda prompt, text: -float(len(text.split())))
         self.asked: list[Prompt] = []
 
@@ -41,8 +49,9 @@ class ScriptedModel:
         ]
 
     def _cut(self, prompt: Prompt, text: str, sampling: Sampling) -> Completion:
-        words = text.split(" ")
-        return Completion(" ".join(words[: sampling.max_tokens]), _words(prompt), min(len(words), sampling.max_tokens), len(words) > sampling.max_tokens)
+        words, most = text.split(" "), sampling.max_tokens
+        calls = tuple(self._calls(prompt)) if self._calls and sampling.tools else ()
+        return Completion(" ".join(words[:most]), _words(prompt), min(len(words), most), len(words) > most, calls=calls)
 
 
 def _words(prompt: Prompt) -> int:
