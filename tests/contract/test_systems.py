@@ -23,6 +23,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "hstu": NETWORK,
     "plmnr": {"language_model": "words", "width": 16, "query": 8, "max_length": 6, "training": {"epochs": 2}},
     "unisrec": NETWORK | {"encoder": "hashing", "experts": 2},
+    "textknn": {"encoder": "hashing"},
 }
 
 
