@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from tongtu.cli import compare, data, demo, doctor, evaluate, fit, recommend, systems
+from tongtu.cli import candidates, compare, data, demo, doctor, evaluate, fit, recommend, systems
 from tongtu.errors import TongtuError
 
 
@@ -68,6 +68,7 @@ app.command("systems", epilog="Example: tongtu systems")(systems.systems)
 app.command("fit", epilog="Example: tongtu fit sasrec --data ml-100k --out model --set training.epochs=20")(fit.fit)
 app.command("evaluate", epilog="Example: tongtu evaluate model --data ml-100k --json figures.json")(evaluate.evaluate)
 app.command("recommend", epilog="Example: tongtu recommend model --history 50,181,174 -k 5")(recommend.recommend)
+app.command("candidates", epilog="Example: tongtu candidates --data ml-100k --source bm25-10 --source uniform-9 --out lists.parquet")(candidates.candidates)
 app.command("compare", epilog="Example: tongtu compare experiment.toml --out results")(compare.compare)
 app.command("doctor", epilog="Example: tongtu doctor")(doctor.doctor)
 
