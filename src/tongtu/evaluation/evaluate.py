@@ -227,7 +227,7 @@ def _bands(bounds: Sequence[int], values: Offsets) -> tuple[list[str], npt.NDArr
 def _listed(cases: Cases) -> Offsets:
     """int64[cases], the index of each target in its list of candidates, -1 where it is not there."""
     lists = cases.requests.candidates or ()
-    found = [np.flatnonzero(codes == target) if codes is not None else [] for codes, target in zip(lists, cases.target, strict=True)]
+    found = [np.flatnonzero(codes == target) if codes is not None else np.zeros(0, np.int64) for codes, target in zip(lists, cases.target, strict=True)]
     return np.array([place[0] if len(place) else -1 for place in found], np.int64)
 
 
