@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tongtu.candidates import MostPopular, Sampled, named
+from tongtu.candidates.file import Share, mixture
 from tongtu.core import PAD, Request, RequestBatch
+from tongtu.data.splits import Cases
 from tongtu.errors import ConfigError
 from tongtu.vocab import Vocab
 
@@ -80,3 +84,38 @@ def test_most_popular() -> None:
 def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="popularity-100"):
         named(name, Vocab(["a"]), np.array([0, 1]))
+
+
+def fixed(*codes: int) -> Any:
+    """A source that proposes the first of these, to everybody."""
+    return lambda m: lambda requests, targets: [np.array(codes[:m], np.int32) for _ in requests]
+
+
+def questions(*targets: int) -> Cases:
+    users = np.arange(1, len(targets) + 1, dtype=np.int32)
+    return Cases(RequestBatch.of([Request(user=int(user)) for user in users]), np.array(targets, np.int32), users)
+
+
+def test_every_source_of_a_mixture_adds_what_is_new() -> None:
+    shares = [Share("a", fixed(1, 2, 3, 4, 5, 6), 3), Share("b", fixed(3, 2, 7, 8, 9, 10, 11), 2)]
+    found = mixture(shares, questions(50, 2, 8), with_target=True)
+    assert [set(codes.tolist()) for codes in found.items] == [{50, 1, 2, 3, 7, 8}, {2, 1, 3, 4, 7, 8}, {8, 1, 2, 3, 7, 9}]
+    told = [{int(code): found.names[place] for code, place in zip(*row, strict=True)} for row in zip(found.items, found.origin, strict=True)]
+    assert told[1] == {2: "target", 1: "a", 3: "a", 4: "a", 7: "b", 8: "b"}
+    without = mixture(shares, questions(50, 2, 8), with_target=False)
+    assert [set(codes.tolist()) for codes in without.items] == [{1, 2, 3, 7, 8}] * 3 and "target" not in {
+        without.names[p] for row in without.origin for p in row
+    }
+
+
+def test_the_order_of_a_mixture_tells_nothing() -> None:
+    cases = questions(*[9] * 4000)
+    shares = [Share("a", fixed(1, 2, 3, 4), 4)]
+    found = mixture(shares, cases, seed=1)
+    for code in (9, 1):
+        place = np.array([codes.tolist().index(code) for codes in found.items])
+        assert np.bincount(place, minlength=5) / 4000 == pytest.approx(np.full(5, 0.2), abs=0.03)
+    rows = np.random.default_rng(0).permutation(4000)[:50]
+    again, other = mixture(shares, cases.take(rows), seed=1), mixture(shares, cases, seed=2)
+    assert all(np.array_equal(codes, found.items[row]) for row, codes in zip(rows, again.items, strict=True))
+    assert not all(np.array_equal(one, two) for one, two in zip(found.items, other.items, strict=True))

@@ -25,6 +25,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "unisrec": NETWORK | {"encoder": "hashing", "experts": 2},
     "llmrank": {"llm": "unigram", "candidates": 10},
     "chatrec": {"llm": "unigram", "candidates": 10},
+    "textknn": {"encoder": "hashing"},
 }
 
 

@@ -3,15 +3,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
-from follower import make_log
+from follower import Follower, make_log
 
+from tongtu.candidates import named
+from tongtu.candidates.file import SUFFIX, Share, mixture, write_candidates
 from tongtu.config import build, plain
 from tongtu.data.dataset import Dataset
 from tongtu.errors import ConfigError, DataError
-from tongtu.evaluation.protocol import PROTOCOLS, EvalProtocol, protocol_from
+from tongtu.evaluation.evaluate import evaluate
+from tongtu.evaluation.protocol import PROTOCOLS, EvalProtocol, protocol_from, sample_users
 
 OTHER = {
     "name": "another",
@@ -25,6 +31,7 @@ OTHER = {
     "train_users": 0.5,
     "users": 9,
     "candidates": "uniform-100",
+    "places": (0, 5),
     "cutoffs": (5, 10),
     "filter_seen": False,
     "seed": 1,
@@ -34,8 +41,10 @@ OTHER = {
 def test_every_field_changes_the_fingerprint(log: Dataset) -> None:
     fields = {field.name for field in dataclasses.fields(EvalProtocol)} - {"ties"}  # there is one way to treat ties
     assert fields == set(OTHER)
-    prints = {build(EvalProtocol, {name: value}).fingerprint(log) for name, value in OTHER.items()} | {EvalProtocol().fingerprint(log)}
-    assert len(prints) == len(OTHER) + 1
+    needed = {"places": {"candidates": "uniform-19"}}
+    prints = {build(EvalProtocol, {name: value, **needed.get(name, {})}).fingerprint(log) for name, value in OTHER.items()}
+    prints |= {EvalProtocol().fingerprint(log), EvalProtocol(candidates="uniform-19").fingerprint(log)}
+    assert len(prints) == len(OTHER) + 2
 
 
 def test_the_data_changes_the_fingerprint_and_nothing_else_does(log: Dataset) -> None:
@@ -101,7 +110,7 @@ def test_few_users_are_learned_from_and_validated_on_and_all_are_tested(log: Dat
 
 
 def test_a_field_that_came_later_leaves_older_fingerprints_alone(log: Dataset) -> None:
-    older = {name: value for name, value in plain(EvalProtocol()).items() if name not in ("new_items", "train_users")}
+    older = {name: value for name, value in plain(EvalProtocol()).items() if name not in ("new_items", "train_users", "places")}
     assert EvalProtocol().fingerprint(log) == hashlib.sha256(json.dumps([older, log.fingerprint], sort_keys=True).encode()).hexdigest()
 
 
@@ -119,13 +128,122 @@ def test_from_a_name_or_a_table() -> None:
         ({"cutoffs": [10, 5]}, "rising"),
         ({"cutoffs": [5]}, "must contain 10"),
         ({"scheme": "random"}, "leave_one_out"),
+        ({"places": [0, 5]}, "say with candidates which"),
+        ({"places": [1, 1], "candidates": "uniform-9"}, "different whole numbers"),
+        ({"candidates": "nowhere/lists.parquet"}, "tongtu candidates"),
     ],
 )
 def test_mistakes_name_their_remedy(values: object, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        protocol_from(values)  # type: ignore[arg-type]
+        protocol_from(values).split(make_log())  # type: ignore[arg-type]
 
 
 def test_an_unknown_candidate_source_is_refused(log: Dataset) -> None:
     with pytest.raises(ConfigError, match="uniform-100"):
         EvalProtocol(candidates="hundred").split(log)
+
+
+@pytest.fixture
+def lists(log: Dataset, tmp_path: Path) -> Path:
+    """A file of nine users' candidates, of which six are popular and four drawn, without the target's help."""
+    split = EvalProtocol().split(log)
+    shares = [Share(name, lambda m, kind=name: named(f"{kind}-{m}", log.items, split.train.item_counts), n) for name, n in (("popular", 6), ("uniform", 4))]
+    cases = sample_users(split.test, 9, seed=2)
+    path = tmp_path / f"lists{SUFFIX}"
+    write_candidates(path, mixture(shares, cases, with_target=False), cases, log, {})
+    return path
+
+
+def test_a_candidate_file_limits_the_test_and_leaves_validation_whole(log: Dataset, lists: Path) -> None:
+    whole, split = EvalProtocol().split(log), EvalProtocol(candidates=str(lists)).split(log)
+    assert np.array_equal(split.test.user, sample_users(whole.test, 9, seed=2).user)
+    assert split.valid.requests.candidates is None and len(split.valid) == len(whole.valid) and split.train.fingerprint == whole.train.fingerprint
+    table = {row["user"]: row for row in pl.read_parquet(lists).iter_rows(named=True)}
+    assert split.test.requests.candidates is not None
+    listed = np.zeros(9, np.bool_)
+    for n, (user, target, codes) in enumerate(zip(split.test.user, split.test.target, split.test.requests.candidates, strict=True)):
+        row = table[log.users.ids[int(user) - 1]]
+        assert codes is not None and log.items.decode(codes) == row["items"] and log.items.ids[int(target) - 1] == row["target"]
+        listed[n] = row["target"] in row["items"]
+    assert 0 < listed.sum() < 9
+    ranks = evaluate(Follower().fit(split.train), split.test, split.train).ranks
+    assert (ranks[listed] <= 10).all() and (ranks[~listed] > 10).all(), "a target that is not listed is a miss"
+    assert len(EvalProtocol(candidates=str(lists), users=4).split(log).test) == 4
+
+
+def test_a_candidate_file_counts_by_its_content(log: Dataset, lists: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere.parquet"
+    moved.write_bytes(lists.read_bytes())
+    before = EvalProtocol(candidates=str(lists)).fingerprint(log)
+    assert EvalProtocol(candidates=str(moved)).fingerprint(log) == before != EvalProtocol().fingerprint(log)
+    pl.read_parquet(lists)[1:].write_parquet(moved)
+    assert EvalProtocol(candidates=str(moved)).fingerprint(log) != before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.drop("items"), "lacks the columns items"),
+        (lambda t: t.with_columns(items=pl.lit("i1")), "must hold a list"),
+        (lambda t: t.with_columns(items=pl.concat_list("items", pl.lit("nobody"))), "1 of its items are not in walks, say 'nobody'"),
+        (lambda t: t.with_columns(items=pl.concat_list("items", "items")), "an id twice"),
+        (lambda t: t.with_columns(items=pl.concat_list("items", pl.lit(None, pl.String))), "a missing id"),
+        (lambda t: t.with_columns(user=pl.lit("stranger")), "9 of its 9 rows are not among the cases"),
+        (lambda t: t.with_columns(target=pl.col("target").reverse()), "under this protocol"),
+        (lambda t: t[:0], "it has no rows"),
+    ],
+)
+def test_a_foreign_candidate_file_is_refused(log: Dataset, lists: Path, change: Any, said: str) -> None:
+    change(pl.read_parquet(lists)).write_parquet(lists)
+    with pytest.raises(DataError, match=f"{said}.*tongtu candidates") as told:
+        EvalProtocol(candidates=str(lists)).split(log)
+    assert "\n" not in str(told.value)
+
+
+def test_a_file_that_is_not_parquet_is_refused(log: Dataset, lists: Path) -> None:
+    lists.write_text("user,target,items")
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        EvalProtocol(candidates=str(lists)).split(log)
+
+
+def test_numbers_as_ids_and_a_user_asked_twice(log: Dataset, tmp_path: Path) -> None:
+    """A file of another program, with numbers for ids, for a protocol that asks one user for many targets."""
+    numbers = dataclasses.replace(
+        make_log(repeats=True), users=type(log.users)([str(n) for n in range(60)]), items=type(log.items)([str(n) for n in range(100, 140)])
+    )
+    rule = EvalProtocol(name="global-time", scheme="global_time", targets="every", filter_seen=False)
+    cases = rule.split(numbers).test
+    assert len(np.unique(cases.user)) < len(cases)
+    mine = [[int(target) + 99, 100 + n % 40] if int(target) != n % 40 + 1 else [int(target) + 99] for n, target in enumerate(cases.target)]
+    frame = pl.DataFrame({"user": cases.user - 1, "target": cases.target + 99, "items": mine})
+    frame.write_parquet(tmp_path / "other.parquet")
+    found = dataclasses.replace(rule, candidates=str(tmp_path / "other.parquet")).split(numbers).test
+    assert np.array_equal(found.target, cases.target) and np.array_equal(found.requests.stop, cases.requests.stop)
+    assert found.requests.candidates is not None
+    assert [[int(i) for i in numbers.items.decode(codes)] for codes in found.requests.candidates if codes is not None] == mine
+
+
+def test_places_ask_each_case_with_its_target_at_each_place(log: Dataset) -> None:
+    once, moved = EvalProtocol(candidates="uniform-19", users=7).split(log), EvalProtocol(candidates="uniform-19", users=7, places=(0, 10, 19)).split(log)
+    assert len(moved.test) == 3 * 7 and len(moved.valid) == len(once.valid)
+    assert once.test.requests.candidates is not None and moved.test.requests.candidates is not None
+    for n, (target, codes) in enumerate(zip(moved.test.target, moved.test.requests.candidates, strict=True)):
+        before = once.test.requests.candidates[n // 3]
+        assert codes is not None and before is not None and target == once.test.target[n // 3]
+        assert codes.tolist().index(target) == (0, 10, 19)[n % 3]
+        assert codes[codes != target].tolist() == before[before != target].tolist()
+    result = evaluate(Follower().fit(moved.train), moved.test, moved.train)
+    assert {name: part["cases"] for name, part in result.slices["target's place"].items()} == {"0": 7, "10-14": 7, "15-19": 7}
+    assert (result.ranks.reshape(7, 3) == result.ranks.reshape(7, 3)[:, :1]).all(), "a scorer does not mind the place"
+    with pytest.raises(DataError, match="has a place 25: the longest has 20"):
+        EvalProtocol(candidates="uniform-19", places=(25,)).split(log)
+
+
+def test_places_leave_lists_without_the_target_alone(log: Dataset, lists: Path) -> None:
+    once, moved = EvalProtocol(candidates=str(lists)).split(log), EvalProtocol(candidates=str(lists), places=(3,)).split(log)
+    assert once.test.requests.candidates is not None and moved.test.requests.candidates is not None
+    absent = [target not in codes for codes, target in zip(moved.test.requests.candidates, moved.test.target, strict=True) if codes is not None]
+    for gone, before, after in zip(absent, once.test.requests.candidates, moved.test.requests.candidates, strict=True):
+        assert before is not None and after is not None and (not gone or np.array_equal(before, after))
+    parts = evaluate(Follower().fit(moved.train), moved.test, moved.train).slices["target's place"]
+    assert parts["absent"]["cases"] == sum(absent) and parts["1-4"]["cases"] == 9 - sum(absent) and parts["absent"]["recall@10"] == 0

@@ -32,6 +32,8 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "bert4rec": (markov_world, network(30)),
     "hstu": (time_world, network(15)),
     "plmnr": (text_world, {"language_model": "words", "width": 32, "query": 32, "training": {"epochs": 8, "learning_rate": 5e-3}}),
+    "bm25": (taste_world, {}),  # a word is in a text or not: it cannot tell the text world's new items apart
+    "textknn": (text_world, {"encoder": "hashing"}),
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
     "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),
     "chatrec": (text_world, {"llm": "unigram", "candidates": 200, "top": 10}),

@@ -35,6 +35,7 @@ _REQUESTS_AT_ONCE = 4096
 _SLOW_AT_ONCE = 32  # of those who score no catalogue, such as language models: so that progress is seen
 _LENGTHS = (0, 1, 5, 10, 20, 50)
 _FREQUENCIES = (0, 1, 5, 20, 100)
+_PLACES = (0, 1, 5, 10, 15, 20)
 _MOST_VALUES = 20
 Slices = dict[str, dict[str, dict[str, Any]]]
 
@@ -184,7 +185,8 @@ def slice_metrics(values: Mapping[str, Values], cases: Cases, train: Dataset, se
 
     "history length" parts by the number of events of the history; "target popularity" by the target's training events:
     "head", "middle" and "tail" are the most popular items that took a third of all training events, those of the next
-    third, and the rest; "new" items have none; "target's training events" by their number itself. Each user attribute with at most
+    third, and the rest; "new" items have none; "target's training events" by their number itself; where candidates are given, "target's place"
+    by its index in their list, "absent" if it is not there. Each user attribute with at most
     20 values parts by its value.
     """
     names_of = [name for name in values if name.endswith(f"@{LIST}") or "@" not in name]
@@ -210,6 +212,9 @@ def partitions(cases: Cases, train: Dataset) -> Mapping[str, tuple[list[str], np
         "target popularity": (["head", "middle", "tail", "new"], _popularity_part(train.item_counts)[cases.target]),
         "target's training events": _bands(_FREQUENCIES, train.item_counts[cases.target]),
     }
+    if cases.requests.candidates is not None:
+        names, part = _bands(_PLACES, _listed(cases))
+        ways["target's place"] = ([*names, "absent"], np.where(part < 0, len(names), part))
     for column in train.user_attributes.iter_columns():
         text = column.cast(pl.String)
         names = sorted(text.drop_nulls().unique().to_list())
@@ -223,6 +228,13 @@ def _bands(bounds: Sequence[int], values: Offsets) -> tuple[list[str], npt.NDArr
     """Names of the bands that start at `bounds`, the first of which holds its bound alone, and the band of each value."""
     ends = [*(f"{low}-{high - 1}" for low, high in pairwise(bounds[1:])), f"{bounds[-1]}+"]
     return [str(bounds[0]), *ends], np.searchsorted(bounds, values, side="right") - 1
+
+
+def _listed(cases: Cases) -> Offsets:
+    """int64[cases], the index of each target in its list of candidates, -1 where it is not there."""
+    lists = cases.requests.candidates or ()
+    found = [np.flatnonzero(codes == target) if codes is not None else np.zeros(0, np.int64) for codes, target in zip(lists, cases.target, strict=True)]
+    return np.array([place[0] if len(place) else -1 for place in found], np.int64)
 
 
 def _popularity_part(counts: Offsets) -> Offsets:

@@ -9,20 +9,23 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from tongtu.candidates import named
+from tongtu.candidates.file import SUFFIX, at_places, limited_to_file
 from tongtu.config import build, configuration, nearest, plain
 from tongtu.data.dataset import Dataset
 from tongtu.data.impressions import before_last_day, by_day
 from tongtu.data.splits import Cases, Split, Targets, cold_users, few_users, global_time, leave_one_out, new_items
 from tongtu.errors import ConfigError
+from tongtu.files import sha256
 
 CUTOFFS = (1, 5, 10, 20, 50)
-_LATER = {"new_items": 0.0, "train_users": 1.0}
+_LATER: Mapping[str, Any] = {"new_items": 0.0, "train_users": 1.0, "places": []}
 """Fields that came later, and the value under which a number means what it meant before: it leaves older fingerprints as they are."""
 
 
@@ -41,7 +44,11 @@ class EvalProtocol:
         train_users: Share of the users whose events may be learned from; all are asked in the test.
         users: Ask only this many users, drawn by `seed`, in the test; None asks all. Validation keeps everybody.
         candidates: None ranks the whole catalogue. "uniform-100" and "popularity-100" rank the target among so many sampled
-            unseen items, as some papers do; such numbers are only comparable with those papers'.
+            unseen items, as some papers do; such numbers are only comparable with those papers'. The path of a candidate file
+            ("lists.parquet", see `tongtu.candidates.file`) asks only the test cases that stand in it, each with its list, where a target that
+            is not listed is a miss; validation is then left with the full catalogue, so that systems can still choose their epochs.
+        places: Ask each test case once for each of these places (from 0), with the target moved to that place of its candidates: does
+            the order in which a system reads the candidates sway it?
         cutoffs: Of recall, NDCG and MRR.
         filter_seen: Whether items of the history are left out of the answer; a repeated target is then a miss.
         ties: Items that tie with the target stand before it.
@@ -59,6 +66,7 @@ class EvalProtocol:
     train_users: float = Field(1.0, gt=0, le=1)
     users: int | None = Field(None, ge=1)
     candidates: str | None = None
+    places: tuple[int, ...] = ()
     cutoffs: tuple[int, ...] = CUTOFFS
     filter_seen: bool = True
     ties: Literal["pessimistic"] = "pessimistic"
@@ -73,11 +81,22 @@ class EvalProtocol:
             raise ValueError("must contain 10, by which models are chosen")
         return value
 
+    @field_validator("places")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(place < 0 for place in value) or len(set(value)) != len(value):
+            raise ValueError("must be different whole numbers from 0")
+        return value
+
+    def __post_init__(self) -> None:
+        if self.places and self.candidates is None:
+            raise ValueError("places are places among candidates: say with candidates which, or leave places out")
+
     def split(self, data: Dataset) -> Split:
         """Training events, and the cases for choosing and for judging, with their candidates.
 
         Raises:
-            DataError: If the data set cannot be split this way.
+            DataError: If the data set cannot be split this way, or the candidate file is not of it.
         """
         if self.scheme == "leave_one_out":
             split = leave_one_out(data, self.filter_seen)
@@ -92,16 +111,13 @@ class EvalProtocol:
             split = new_items(split, self.new_items, self.seed)
         if self.train_users < 1:
             split = few_users(split, self.train_users, self.seed)
-        valid, test = split.valid, self._sample(split.test)
-        if self.candidates is not None:
-            valid, test = (self._limited(cases, split.train) for cases in (valid, test))
-        return Split(split.train, valid, test)
+        return self._asked(split, data)
 
     def without_test(self, data: Dataset) -> Dataset:
         """Every event that comes before the test: what a model chosen on validation may be fitted on again."""
         if self.scheme == "impressions":
             return before_last_day(data)
-        split = dataclasses.replace(self, users=None, candidates=None).split(data)
+        split = dataclasses.replace(self, users=None, candidates=None, places=()).split(data)
         test = split.test
         first = np.full(data.users.size, data.n_events)
         place = data.offset[test.user - 1] if self.scheme == "cold_users" else test.requests.stop
@@ -114,8 +130,13 @@ class EvalProtocol:
         return data.keep_events(early)
 
     def fingerprint(self, data: Dataset) -> str:
-        """SHA-256 over every field and the data set: results with different ones may not be compared."""
+        """SHA-256 over every field and the data set: results with different ones may not be compared.
+
+        A candidate file counts by its content, wherever it lies.
+        """
         fields = {name: value for name, value in plain(self).items() if name not in _LATER or value != _LATER[name]}
+        if (file := self._file()) is not None:
+            fields["candidates"] = f"sha256:{sha256(file)}"
         return hashlib.sha256(json.dumps([fields, data.fingerprint], sort_keys=True).encode()).hexdigest()
 
     def _only_impressions(self) -> None:
@@ -129,17 +150,42 @@ class EvalProtocol:
             if not as_is:
                 raise ConfigError(f"protocol {self.name}: {name} does not go with impressions, whose items are given: leave it out")
 
-    def _sample(self, cases: Cases) -> Cases:
-        users = np.unique(cases.user)
-        if self.users is None or self.users >= len(users):
-            return cases
-        drawn = np.random.default_rng(self.seed).choice(users, self.users, replace=False)
-        return cases.take(np.flatnonzero(np.isin(cases.user, drawn)))
+    def _asked(self, split: Split, data: Dataset) -> Split:
+        """The split with the users and candidates that are asked about."""
+        valid, test = split.valid, split.test
+        if (file := self._file()) is not None:
+            test = sample_users(limited_to_file(file, test, data), self.users, self.seed)
+        else:
+            test = sample_users(test, self.users, self.seed)
+            if self.candidates is not None:
+                valid, test = (self._limited(cases, split.train) for cases in (valid, test))
+        return Split(split.train, valid, at_places(test, self.places) if self.places else test)
+
+    def _file(self) -> Path | None:
+        """The candidate file, if candidates come from one.
+
+        Raises:
+            ConfigError: If it is not there.
+        """
+        if self.candidates is None or not self.candidates.endswith(SUFFIX):
+            return None
+        if not Path(self.candidates).is_file():
+            raise ConfigError(f"protocol {self.name}: no candidate file {self.candidates}: check the path, or make it with tongtu candidates")
+        return Path(self.candidates)
 
     def _limited(self, cases: Cases, train: Dataset) -> Cases:
         assert self.candidates is not None
         source = named(self.candidates, train.items, train.item_counts, self.seed)
         return dataclasses.replace(cases, requests=dataclasses.replace(cases.requests, candidates=source(cases.requests, cases.target)))
+
+
+def sample_users(cases: Cases, users: int | None, seed: int) -> Cases:
+    """The cases of so many users, drawn by `seed`; all of them where there are no more, or `users` is None."""
+    known = np.unique(cases.user)
+    if users is None or users >= len(known):
+        return cases
+    drawn = np.random.default_rng(seed).choice(known, users, replace=False)
+    return cases.take(np.flatnonzero(np.isin(cases.user, drawn)))
 
 
 PROTOCOLS = {
@@ -152,6 +198,7 @@ PROTOCOLS = {
         EvalProtocol(name="mind", scheme="impressions", filter_seen=False),  # Wu et al., ACL 2020
         EvalProtocol(name="sasrec-uniform-100", candidates="uniform-100"),  # Kang & McAuley, ICDM 2018
         EvalProtocol(name="bert4rec-popularity-100", candidates="popularity-100"),  # Sun et al., CIKM 2019
+        EvalProtocol(name="llmrank-uniform-20", candidates="uniform-19", users=200),  # Hou et al., ECIR 2024
     )
 }
 """Protocols by name. The sampled ones bear the name of the paper whose numbers they allow to compare with; where the papers

@@ -71,7 +71,7 @@ def _by_place(row: Row, metric: str) -> list[tuple[float, float]]:
     points = []
     for band, found in row["slices"].get(PLACES, {}).items():
         first, _, last = band.removesuffix("+").partition("-")
-        if found.get(metric) is not None:
+        if first.isdigit() and found.get(metric) is not None:  # "absent" is no place
             points.append(((int(first) + int(last or first)) / 2 + 1, found[metric]))
     return points
 

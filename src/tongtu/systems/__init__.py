@@ -49,6 +49,7 @@ _CARDS = (
     SystemCard("ease", "EASE", "baselines", "tongtu.systems.baselines.ease:EASE", "Steck, WWW 2019"),
     SystemCard("als", "ALS", "baselines", "tongtu.systems.baselines.als:ALS", "Hu, Koren & Volinsky, ICDM 2008", extra="baselines", packages=("implicit",)),
     SystemCard("bpr", "BPR", "baselines", "tongtu.systems.baselines.bpr:BPR", "Rendle et al., UAI 2009", extra="baselines", packages=("implicit",)),
+    SystemCard("bm25", "BM25", "baselines", "tongtu.systems.baselines.bm25:BM25", "Robertson & Zaragoza, FnTIR 2009", needs="item texts"),
     SystemCard("sasrec", "SASRec", "behaviour", "tongtu.systems.behaviour.sasrec:SASRec", "Kang & McAuley, ICDM 2018; Klenitskiy & Vasilev, RecSys 2023"),
     SystemCard("bert4rec", "BERT4Rec", "behaviour", "tongtu.systems.behaviour.bert4rec:BERT4Rec", "Sun et al., CIKM 2019"),
     SystemCard("hstu", "HSTU", "behaviour", "tongtu.systems.behaviour.hstu:HSTU", "Zhai et al., ICML 2024", needs="times, for its time-aware attention"),
@@ -56,6 +57,7 @@ _CARDS = (
     SystemCard("unisrec", "UniSRec", "encoded", "tongtu.systems.encoded.unisrec:UniSRec", "Hou et al., KDD 2022", needs="item texts"),
     SystemCard("chatrec", "Chat-REC", "prompted", "tongtu.systems.prompted.chatrec:ChatREC", "Gao et al., 2023", needs="item titles, a language model"),
     SystemCard("llmrank", "LLMRank", "prompted", "tongtu.systems.prompted.llmrank:LLMRank", "Hou et al., ECIR 2024", needs="item titles, a language model"),
+    SystemCard("textknn", "Text nearest neighbours", "encoded", "tongtu.systems.encoded.textknn:TextKNN", "cosine of text vectors", needs="item texts"),
 )
 
 

@@ -209,14 +209,14 @@ def test_likelihood_never_leaves_the_list_and_calibration_takes_the_prior_away(t
         return -2.0 * len(text.split()) + 9.0 * text.endswith("number 3") + 1.0 * (text.endswith("number 5") and bool(told(prompt)))
 
     codes = np.array([2, 3, 5, 8], np.int32)
-    best = {}
-    for calibrated in (False, True):
-        model = CachedModel(ScriptedModel(lambda prompt: "", likely, name=f"prior {calibrated}"), file=tmp_path / "answers.sqlite")
-        ranker = LLMRank(LLMRank.Config(calibrated=calibrated), model).fit(TRAIN, FitOptions(quiet=True))
+    best: dict[str, int] = {}
+    for kind in ("mean", "calibrated"):
+        model = CachedModel(ScriptedModel(lambda prompt: "", likely, name=f"prior {kind}"), file=tmp_path / "answers.sqlite")
+        ranker = LLMRank(LLMRank.Config(likelihood=kind), model).fit(TRAIN, FitOptions(quiet=True))
         top = ranker.recommend([Request(history=TRAIN.history(1), candidates=codes, exclude_seen=False)], 4)
         assert set(top.items[0].tolist()) == set(codes.tolist())
-        best[calibrated] = int(top.items[0, 0])
-    assert best == {False: 3, True: 5}
+        best[kind] = int(top.items[0, 0])
+    assert best == {"mean": 3, "calibrated": 5}
 
 
 def test_a_dead_model_leaves_the_order_of_the_retriever() -> None:

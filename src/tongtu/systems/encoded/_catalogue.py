@@ -1,63 +1,16 @@
-"""Catalogues of systems that read texts: vectors of all texts, and what becomes of the codes when items are added or exchanged."""
+"""Vectors of a catalogue's texts, and the encoder that gives them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from tongtu.core import PAD
-from tongtu.errors import DataError
-from tongtu.nn.text_sequence import Vectors
-from tongtu.text.encoder import ItemEncoder
+from tongtu.errors import ModelError
+from tongtu.text.encoder import ItemEncoder, Vectors, open_encoder
 from tongtu.text.vectors import text_vectors
-from tongtu.vocab import Vocab
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """The items a system answers for after `with_items`.
-
-    Attributes:
-        items: Their ids.
-        text: One text an item.
-        old: int64[V], the code each item had before; `PAD` for a new one.
-    """
-
-    items: Vocab
-    text: pl.Series
-    old: npt.NDArray[np.int64]
-
-    @property
-    def new(self) -> npt.NDArray[np.bool_]:
-        """bool[V - 1], which items, from code 1, were not there before."""
-        new: npt.NDArray[np.bool_] = self.old[1:] == PAD
-        return new
-
-
-def with_items(items: Vocab, text: pl.Series | None, given: pl.DataFrame, keep: bool) -> Catalogue:
-    """The catalogue of `core.Extends.with_items`; see there for `given` and `keep`.
-
-    Where texts are exchanged with the items (`keep` is false), only an item with the id and the text of a known one is that item.
-
-    Raises:
-        DataError: If a column is missing, or an id is missing or stands twice.
-    """
-    missing = {"id", "text"} - set(given.columns)
-    if missing:
-        raise DataError(f"new items need the columns id and text; {' and '.join(sorted(missing))} missing: rename or add them")
-    frame = given.select(pl.col("id").cast(pl.String), pl.col("text").cast(pl.String).fill_null(""))
-    if frame["id"].null_count() or frame["id"].n_unique() != frame.height:
-        raise DataError("new items need an id each, and no id twice: drop the rows that repeat")
-    own = pl.DataFrame({"id": items.ids, "text": pl.Series([""] * len(items), dtype=pl.String) if text is None else text})
-    if keep:
-        frame = pl.concat([own, frame.filter(pl.Series(items.encode(frame["id"]) == PAD))])
-    old = items.encode(frame["id"]).astype(np.int64)
-    if not keep and text is not None:
-        old[(text.gather(np.maximum(old, 1) - 1) != frame["text"]).to_numpy()] = PAD
-    return Catalogue(Vocab(frame["id"]), frame["text"], np.concatenate([np.full(1, PAD, np.int64), old]))
 
 
 def catalogue_vectors(encoder: ItemEncoder, texts: pl.Series, quiet: bool = False) -> Vectors:
@@ -78,3 +31,24 @@ def fewer_words(texts: pl.Series, chance: float, seed: int = 0) -> pl.Series:
     kept = frame.filter(pl.Series(stays)).group_by("row").agg(pl.col("word").str.join(" "))
     whole = pl.DataFrame({"row": pl.int_range(len(texts), eager=True), "text": texts.fill_null("")})
     return whole.join(kept, on="row", how="left", maintain_order="left").select(pl.coalesce("word", "text").alias("text")).to_series()
+
+
+def reader_of(encoder: ItemEncoder) -> dict[str, Any]:
+    """What a model folder records of the encoder that read its catalogue."""
+    return {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "width": encoder.width}
+
+
+def same_encoder(name: str, reader: Mapping[str, Any]) -> ItemEncoder:
+    """The encoder that read a catalogue, opened again.
+
+    Args:
+        name: What it is opened by.
+        reader: What `reader_of` told of it.
+
+    Raises:
+        ModelError: If the one of that name gives other vectors by now.
+    """
+    encoder = open_encoder(name)
+    if encoder.fingerprint != reader["fingerprint"]:
+        raise ModelError(f"the encoder {name!r} is not the one this model was fitted with (other weights or settings): fit the model again")
+    return encoder

@@ -40,7 +40,7 @@ from tongtu.nn.clicks import ClickedAmongShown
 from tongtu.nn.pooling import PoolingKind, make_pooling
 from tongtu.nn.user import UserKind, make_user_encoder
 from tongtu.ranking import top_k
-from tongtu.systems.encoded._catalogue import with_items
+from tongtu.systems._catalogue import with_items
 from tongtu.systems.encoded._clicks import training_clicks
 from tongtu.text.tower import Texts, open_tower
 from tongtu.train.loop import train

@@ -32,7 +32,7 @@ from tongtu import hub
 from tongtu.config import configuration
 from tongtu.core import FitOptions, Offsets, Request, Scores, TopK
 from tongtu.data.dataset import Dataset
-from tongtu.errors import ConfigError, DataError, ModelError
+from tongtu.errors import ConfigError, DataError
 from tongtu.nn.adaptor import MixtureAdaptor
 from tongtu.nn.answer import arrays_of, load_arrays
 from tongtu.nn.losses import LossConfig, make_loss
@@ -40,8 +40,9 @@ from tongtu.nn.sequence import BodyConfig
 from tongtu.nn.text_sequence import NextText, TextSequenceNet, TextSequences, Vectors, seen_codes
 from tongtu.nn.transformer import BlockKind
 from tongtu.ranking import top_k
+from tongtu.systems._catalogue import with_items
 from tongtu.systems.behaviour import sequence
-from tongtu.systems.encoded._catalogue import catalogue_vectors, with_items
+from tongtu.systems.encoded._catalogue import catalogue_vectors, reader_of, same_encoder
 from tongtu.systems.encoded._pretraining import Pretraining, forget, pretrained, sources
 from tongtu.text.encoder import ItemEncoder, open_encoder
 from tongtu.train.batches import training_sequences
@@ -112,7 +113,7 @@ class UniSRec:
         started = time.monotonic()
         weights, facts = self._start(data, options)
         encoder = open_encoder(self.config.encoder)
-        self.vectors, self.reader = catalogue_vectors(encoder, data.item_text, options.quiet), _reader(encoder)
+        self.vectors, self.reader = catalogue_vectors(encoder, data.item_text, options.quiet), reader_of(encoder)
         if self.config.mode == "text" and not self.vectors.any():
             raise DataError(f"{data.name}: no item has a text, so there is nothing to read: import it with text columns, or set mode=text+id")
         network = partial(_network, self.config, self.vectors, weights, data.item_counts if self.config.tune != "none" else np.zeros_like(data.item_counts))
@@ -198,19 +199,7 @@ class UniSRec:
         self.provenance = {"seed": options.seed, "parameters": sum(p.numel() for p in net.parameters()), "epochs": 0, "curves": []}
 
     def _encoder(self) -> ItemEncoder:
-        """The encoder that read the catalogue.
-
-        Raises:
-            ModelError: If the one of that name gives other vectors by now.
-        """
-        encoder = open_encoder(self.config.encoder)
-        if encoder.fingerprint != self.reader["fingerprint"]:
-            raise ModelError(f"the encoder {self.config.encoder!r} is not the one this model was fitted with (other weights or settings): fit the model again")
-        return encoder
-
-
-def _reader(encoder: ItemEncoder) -> dict[str, Any]:
-    return {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "width": encoder.width}
+        return same_encoder(self.config.encoder, self.reader)
 
 
 def _bare(config: UniSRecConfig, vectors: Vectors, trained: Offsets | None = None) -> TextSequenceNet:

@@ -28,7 +28,7 @@ from tongtu.systems.prompted._retriever import Shortlist
 from tongtu.systems.prompted._templates import AGAIN, ANSWER, CANDIDATES, HISTORY, VERSION, Words
 from tongtu.vocab import Vocab
 
-_PRIOR_BLOCK = 64  # titles whose likelihood without history is asked together: fixed blocks, so that the cache knows them again
+_PRIORS_AT_ONCE = 64
 
 Worth = npt.NDArray[np.float64]
 
@@ -44,7 +44,7 @@ class Ranking(Asking):
         retriever: Who proposes them: a system's name or a model folder; candidates of the request are taken instead where they are so few.
         retriever_settings: Of a system.
         shown: Whether the candidates stand in the prompt; a list needs it.
-        calibrated: Whether a title's likelihood without history is taken away from the one behind it.
+        likelihood: What ranks: the log-likelihood of a whole title ("sum"), of a token of it ("mean"), or what the history adds to the mean ("calibrated").
         retries: How often an answer in which no candidate is named is asked for again.
         words: How the things are called.
     """
@@ -55,7 +55,7 @@ class Ranking(Asking):
     retriever: str = "popular"
     retriever_settings: dict[str, Any] = Field(default_factory=dict)
     shown: bool = False
-    calibrated: bool = True
+    likelihood: Literal["sum", "mean", "calibrated"] = "sum"
     retries: Annotated[int, Field(ge=0)] = 1
     words: Words = Field(default_factory=Words)
 
@@ -85,13 +85,12 @@ class Judge:
         model: The language model.
         config: Settings.
         titles: Of item codes.
-        size: Of the catalogue, `PAD` included.
         by_title: Whether a written title counts where there is no label; else labels alone do.
     """
 
-    def __init__(self, model: CachedModel, config: Ranking, titles: Callable[[Codes], list[str]], size: int, by_title: bool = True) -> None:
+    def __init__(self, model: CachedModel, config: Ranking, titles: Callable[[Codes], list[str]], by_title: bool = True) -> None:
         self.model, self.config = model, config
-        self._titles, self._size, self._by_title = titles, size, by_title
+        self._titles, self._by_title = titles, by_title
         self._prior: dict[int, float] = {}
 
     def __call__(self, questions: Sequence[Question], seed: int) -> list[Judged]:
@@ -104,22 +103,22 @@ class Judge:
 
     def _by_likelihood(self, questions: Sequence[Question]) -> list[Judged]:
         found = self.model.log_likelihood([one.prompt for one in questions], [one.titles for one in questions])
-        if self.config.calibrated:
+        if self.config.likelihood == "calibrated":
             self._learn_prior(np.unique(np.concatenate([one.codes for one in questions])) if questions else np.zeros(0, np.int32))
         judged = []
         for question, likely in zip(questions, found, strict=True):
-            worth = likely.mean.astype(np.float64)
-            if self.config.calibrated:
+            worth = (likely.summed if self.config.likelihood == "sum" else likely.mean).astype(np.float64)
+            if self.config.likelihood == "calibrated":
                 worth = worth - np.array([self._prior[int(code)] for code in question.codes])
             judged.append(Judged(worth, {"prompt_tokens": likely.prompt_tokens + int(likely.tokens.sum()), "completion_tokens": 0, "seconds": likely.seconds}))
         return judged
 
     def _learn_prior(self, codes: Codes) -> None:
-        """Mean log-likelihoods of titles without any history, for whole blocks of the catalogue."""
-        missing = np.unique([(int(code) - 1) // _PRIOR_BLOCK for code in codes if int(code) not in self._prior])
+        """Mean log-likelihoods of titles without any history."""
+        missing = np.array([code for code in codes if int(code) not in self._prior], np.int32)
         words = dataclasses.asdict(self.config.words)
         prompt = ask("\n\n".join([HISTORY["none"].format(**words), ANSWER["likelihood"].format(**words)]))
-        blocks = [np.arange(1 + b * _PRIOR_BLOCK, min(1 + (b + 1) * _PRIOR_BLOCK, self._size), dtype=np.int32) for b in missing.astype(np.int64)]
+        blocks = [missing[start : start + _PRIORS_AT_ONCE] for start in range(0, len(missing), _PRIORS_AT_ONCE)]
         for block, likely in zip(blocks, self.model.log_likelihood([prompt] * len(blocks), [self._titles(block) for block in blocks]), strict=True):
             self._prior |= dict(zip(block.tolist(), likely.mean.astype(np.float64).tolist(), strict=True))
 

@@ -151,7 +151,7 @@ class ChatREC:
     def _judged(self, asked: Sequence[tuple[Request, Shortlist]]) -> list[Judged]:
         """What the model thinks of each request's candidates, in the order of `Shortlist.order`."""
         questions = [self._question(request, self._told(one)) for request, one in asked]
-        self._judge = self._judge or Judge(self.model, self.config, self._titles, self.items.size, by_title=False)
+        self._judge = self._judge or Judge(self.model, self.config, self._titles, by_title=False)
         found = self._judge(questions, self._seed)
         for (_, one), question, judged in zip(asked, questions, found, strict=True):
             place = {int(code): at for at, code in enumerate(question.codes)}

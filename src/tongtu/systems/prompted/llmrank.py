@@ -6,7 +6,7 @@ How ours differs: candidates are labelled [A], [B] instead of numbered from zero
 or an order; a bootstrapping round has a permutation of its own for each request (the authors' code shares one); an answer that
 cannot be read is asked for again without a look at the target (theirs asks again where the target is missing); and besides
 written lists there is `answer = "likelihood"`: candidates are ranked by how likely their titles are as the answer, which never
-leaves the list and reads the prompt once. There `calibrated` takes away what a title is worth without any history
+leaves the list and reads the prompt once. There `likelihood = "calibrated"` takes away what a title is worth without any history
 (Zhao et al., ICML 2021; Holtzman et al., EMNLP 2021): common words are likely everywhere.
 
 Paper, ML-1M, 200 users, 20 random candidates, gpt-3.5-turbo, recency prompt: NDCG@1/5/10/20 .233/.421/.488/.537; random order: .050/./.227/.352.
@@ -126,7 +126,7 @@ class LLMRank:
     def _judged(self, asked: Sequence[tuple[Request, Shortlist]]) -> list[Judged]:
         """What the model thinks of each request's candidates, in the order of `Shortlist.order`, over all rounds."""
         questions = [self._question(request, one, number) for request, one in asked for number in range(self.config.rounds)]
-        self._judge = self._judge or Judge(self.model, self.config, self._titles, self.items.size)
+        self._judge = self._judge or Judge(self.model, self.config, self._titles)
         rounds = self._judge(questions, self._seed)
         found = []
         for row, (_, one) in enumerate(asked):
