@@ -27,7 +27,8 @@ from _toml import document
 from tongtu.config import read_toml
 from tongtu.systems import cards
 
-SHOWN = ("recall@10", "ndcg@10", "recall@50", "coverage@10")
+SHOWN = ("recall@5", "ndcg@5", "recall@10", "ndcg@10", "ndcg@20", "recall@50", "coverage@10")
+INTERVALS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
 
 
 def kept(row: dict[str, Any]) -> dict[str, Any]:
@@ -47,9 +48,12 @@ def kept(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "system": row["label"],
         "test": {name: row["metrics"][name] for name in SHOWN if name in row["metrics"]},
-        "interval": {name: row["interval"][name] for name in ("recall@10", "ndcg@10")},
+        "interval": {name: row["interval"][name] for name in INTERVALS},
         "deviation over seeds": {name: float(np.std([seed[name] for seed in seeds])) for name in ("recall@10", "ndcg@10")},
         "by the target's training events": row["slices"].get("target's training events"),
+        "by the target's place": row["slices"].get("target's place"),
+        "a request to the language model": row.get("answering") or None,
+        "popularity by rank": row.get("popularity by rank") if row.get("answering") else None,
         "fit_seconds": row["fit_seconds"],
         "parameters": row["parameters"],
         "peak_memory_mb": row["peak_memory_mb"],
@@ -84,7 +88,7 @@ def known_rows(name: str, results: dict[str, Any]) -> list[dict[str, Any]]:
 def parts_of(experiment: Path, labels: list[str], seeds: list[int]) -> Iterator[Path]:
     """The experiment with only the rows of these labels, and only these seeds; all of it where none is named."""
     values = read_toml(experiment)
-    values["seeds"] = seeds or values["seeds"]
+    values["seeds"] = seeds or values.get("seeds", [0])
     named = {entry.get("label") or cards()[entry["name"]].title: entry for entry in values["systems"]}
     missing = [label for label in labels if label not in named]
     if missing:
