@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,9 @@ import typer
 
 def demo(
     out: Annotated[Path, typer.Option(help="Where results and report go; what is there already is not done again.")] = Path("demo"),
-    full: Annotated[bool, typer.Option("--full", help="Train to the end and with three seeds, instead of small settings and one seed.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Train to the end and with three seeds, and ask the language model about 200 users.")] = False,
 ) -> None:
-    """Fetch MovieLens-100K, compare every system on it, and write a report."""
+    """Fetch MovieLens-100K, compare every system on it, then a language model that is only asked, and write a report of each."""
     import tongtu.systems
     from tongtu.cli.compare import run
     from tongtu.cli.data import stats
@@ -31,7 +32,23 @@ def demo(
     stats(Path(values["data"]))
     command = f"tongtu demo --out {out}{' --full' if full else ''}"
     run(experiment_from(values, tongtu.systems, str(file)), out, command, _workers())
+    _prompted(out / "prompted", full)
     print(f"all:     {time.monotonic() - started:,.0f} s")
+
+
+def _prompted(out: Path, full: bool) -> None:
+    """The comparison that asks a language model: slow, so of a few users, and with all threads for one system."""
+    import tongtu.systems
+    from tongtu.cli.compare import run
+    from tongtu.cli.output import note
+    from tongtu.config import read_toml
+    from tongtu.evaluation.experiment import experiment_from
+
+    if find_spec("gguf") is None:
+        note("left out: LLMRank, whose language model needs pip install 'tongtu[llm]'")
+        return
+    file = Path(__file__).with_name("demo-prompted-full.toml" if full else "demo-prompted.toml")
+    run(experiment_from(read_toml(file), tongtu.systems, str(file)), out, f"tongtu demo --out {out.parent}{' --full' if full else ''}")
 
 
 def _workers() -> int:
