@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model: Any = open_language_model(options.model)
+    model: Any = open_language_model(options.model).model  # without its cache: every answer is worked out here
     rows = [compared(model, prompt, texts) for prompt, texts in questions(options)]
     shared, alone = (median(row[way] for row in rows) for way in ("shared", "alone"))
     worst = max(row["difference"] for row in rows)

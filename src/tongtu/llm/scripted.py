@@ -30,10 +30,12 @@ class ScriptedModel:
         self.calls_tools, self._calls = calls is not None, calls
         self._answer, self._likely = answer, likely or (lambda prompt, text: -float(len(text.split())))
         self.asked: list[Prompt] = []
+        self.samplings: list[Sampling] = []
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 (frozen)
         """See `LanguageModel.complete`."""
         self.asked += prompts
+        self.samplings += [sampling] * len(prompts)
         return [self._cut(prompt, self._answer(prompt), sampling) for prompt in prompts]
 
     def log_likelihood(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[Likelihoods]:

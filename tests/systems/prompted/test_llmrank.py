@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -52,8 +53,8 @@ def system(tmp_path: Path) -> Callable[..., tuple[LLMRank, ScriptedModel]]:
     """Makes a fitted system around a scripted model."""
     made = iter(range(100))
 
-    def make_system(answer: Callable[[Prompt], str], data: Dataset = TRAIN, ledger: Ledger | None = None, **settings: Any) -> tuple[LLMRank, ScriptedModel]:
-        scripted = ScriptedModel(answer, name=f"scripted {next(made)}")
+    def make_system(says: Callable[[Prompt], str], data: Dataset = TRAIN, ledger: Ledger | None = None, **settings: Any) -> tuple[LLMRank, ScriptedModel]:
+        scripted = ScriptedModel(says, name=f"scripted {next(made)}")
         model = CachedModel(scripted, ledger, tmp_path / "answers.sqlite")
         return LLMRank(LLMRank.Config(**{**LIST, **settings}), model).fit(data, FitOptions(quiet=True)), scripted
 
@@ -118,6 +119,15 @@ def test_candidates_that_are_left_out(system: Callable[..., Any], policy: str, l
     assert [titles[code - 1] for code in answer.items[0, :3]] == [by_label[label] for label in "CAE"]
     assert (answer.items[0] != PAD).sum() == listed
     assert {name: answer.notes[0][name] for name in ("unnamed", "outside", "repeated")} == {"unnamed": 17, "outside": 1, "repeated": 1}
+
+
+def test_a_ranking_in_json_comes_with_its_schema(system: Callable[..., Any]) -> None:
+    ranker, scripted = system(lambda prompt: json.dumps({"ranking": [label for label, _ in reversed(shown(prompt))]}), answer="json")
+    answer = ranker.recommend([Request(history=TRAIN.history(1))], 20)
+    last = [ranker.item_text.to_list().index(title) + 1 for _, title in reversed(shown(scripted.asked[0]))]
+    assert answer.items[0].tolist() == last
+    schema = scripted.samplings[0].schema
+    assert schema["properties"]["ranking"]["items"]["enum"] == [label for label, _ in shown(scripted.asked[0])]
 
 
 def test_an_unreadable_answer_is_asked_for_again(system: Callable[..., Any]) -> None:

@@ -17,6 +17,10 @@ CHOOSE = {
         "Choose the {top} that fit me and what I ask for best. Answer with their labels alone, one a line, the best first, as in:\n"
         "[{second}]\n[{first}]\nUse each label once and nothing else."
     ),
+    "json": (
+        "Choose the {top} that fit me and what I ask for best. Answer with JSON and nothing else: their labels, each once, the best first, as in:\n"
+        '{{"ranking": ["{second}", "{first}"]}}'
+    ),
 }
 RATING = "How would I rate the {thing} {title}, from {low} (worst) to {high} (best)? Answer with the number alone."
 

@@ -22,7 +22,7 @@ from tongtu.errors import DataError, LanguageModelError
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.grounding import ground
 from tongtu.llm.model import Completion, Message, Prompt, Sampling, ask
-from tongtu.llm.wording import labelled
+from tongtu.llm.wording import labelled, labels
 from tongtu.systems.prompted._asking import Asking
 from tongtu.systems.prompted._retriever import Shortlist
 from tongtu.systems.prompted._templates import AGAIN, ANSWER, CANDIDATES, HISTORY, VERSION, Words
@@ -38,7 +38,8 @@ class Ranking(Asking):
     """Settings of a ranking by a language model: those of `Asking`, and these.
 
     Attributes:
-        answer: "likelihood" of each candidate's title, or a "list" that the model writes.
+        answer: "likelihood" of each candidate's title; a "list" that the model writes, one label a line; or the same as "json", with a schema that
+            servers which offer schemas hold the model to.
         max_history: The newest events told.
         candidates: How many the model ranks.
         retriever: Who proposes them: a system's name or a model folder; candidates of the request are taken instead where they are so few.
@@ -49,7 +50,7 @@ class Ranking(Asking):
         words: How the things are called.
     """
 
-    answer: Literal["likelihood", "list"] = "likelihood"
+    answer: Literal["likelihood", "list", "json"] = "likelihood"
     max_history: Annotated[int, Field(ge=1)] = 20
     candidates: Annotated[int, Field(ge=1, le=500)] = 20
     retriever: str = "popular"
@@ -123,7 +124,8 @@ class Judge:
             self._prior |= dict(zip(block.tolist(), likely.mean.astype(np.float64).tolist(), strict=True))
 
     def _by_list(self, questions: Sequence[Question], seed: int) -> list[Judged]:
-        sampling = Sampling(temperature=self.config.temperature, max_tokens=self.config.max_tokens, seed=seed)
+        schema = _schema(self.config.candidates) if self.config.answer == "json" else None
+        sampling = Sampling(temperature=self.config.temperature, max_tokens=self.config.max_tokens, seed=seed, schema=schema)
         prompts = [one.prompt for one in questions]
         answers = self.model.complete(prompts, sampling)
         judged = [self._read(one, answer) for one, answer in zip(questions, answers, strict=True)]
@@ -148,10 +150,16 @@ class Judge:
         return Judged(worth, notes | {"unnamed": n - len(named.places), "outside": named.outside, "repeated": named.repeated})
 
 
+def _schema(n: int) -> dict[str, Any]:
+    """Of a ranking of `n` labels, as a JSON schema."""
+    ranking = {"type": "array", "items": {"type": "string", "enum": labels(n)}}
+    return {"type": "object", "properties": {"ranking": ranking}, "required": ["ranking"], "additionalProperties": False}
+
+
 def choice(config: Ranking, titles: list[str], names: list[str]) -> list[str]:
     """What the model is to choose from, and how: the last parts of a prompt."""
     words: dict[str, Any] = dataclasses.asdict(config.words) | {"n": len(titles), "first": names[0], "second": names[-1]}
-    shown = config.shown or config.answer == "list"
+    shown = config.shown or config.answer != "likelihood"
     parts = [CANDIDATES.format(candidates=labelled(titles, names), **words)] if shown else []
     return [*parts, ANSWER[config.answer].format(**words)]
 

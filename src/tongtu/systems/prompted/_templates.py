@@ -41,5 +41,9 @@ ANSWER = {
         "Rank all {n} by how likely I am to {act} each of them next. Answer with their labels alone, one a line, the likeliest first, as in:\n"
         "[{second}]\n[{first}]\nUse each label once and nothing else."
     ),
+    "json": (
+        "Rank all {n} by how likely I am to {act} each of them next. Answer with JSON and nothing else: their labels, each once, the likeliest first, as in:\n"
+        '{{"ranking": ["{second}", "{first}"]}}'
+    ),
 }
 AGAIN = "That is no ranking of the labels. Answer again: the labels alone, one a line, the likeliest first, each once."
