@@ -100,3 +100,9 @@ def test_an_interrupted_run_goes_on(tongtu: Run, shop: Path, tmp_path: Path) -> 
     assert tongtu(*arguments, "--out", out, "--resume").exit_code == 0
     sums = [json.loads((folder / "MANIFEST.json").read_text())["model.safetensors"] for folder in (out, tmp_path / "whole")]
     assert sums[0] == sums[1]
+
+
+def test_a_system_that_asks_a_language_model_is_validated_on_few_users(tongtu: Run, shop: Path, tmp_path: Path) -> None:
+    result = tongtu("fit", "llmrank", "--data", shop, "--out", tmp_path / "ranker", "--set", "llm=unigram", "--set", "candidates=5")
+    assert result.exit_code == 0, result.stderr
+    assert "validation of 40 users: recall@10" in result.stdout

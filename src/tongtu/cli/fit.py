@@ -14,6 +14,8 @@ import typer
 if TYPE_CHECKING:
     from tongtu.data.splits import Split
 
+_SLOW_USERS = 50  # who asks a language model for every list takes seconds a user
+
 
 def fit(
     system: Annotated[str, typer.Argument(help="The system's name, as `tongtu systems` lists it.")],
@@ -32,7 +34,7 @@ def fit(
     While it trains, its state is kept beside OUT in OUT.checkpoint, and removed when the model is written.
     """
     from tongtu.config import parse_settings
-    from tongtu.core import FitOptions
+    from tongtu.core import FitOptions, Scorer
     from tongtu.data.public import load
     from tongtu.data.splits import whole
     from tongtu.evaluation.evaluate import validator
@@ -52,11 +54,12 @@ def fit(
     if os.environ.get("RANK", "0") != "0":  # under torchrun every process trains and one writes
         return
     model.provenance["trained_on"] = trained_on(log, split.train, None if all_events else rule)
-    figures = validate(model) if validate else {}
-    model.provenance["validation"] = figures
+    few = None if isinstance(model, Scorer) else min(_SLOW_USERS, len(split.valid))
+    figures = validator(split.valid, few)(model) if validate else {}
+    model.provenance["validation"] = figures | ({"users": few} if figures and few else {})
     model.save_pretrained(out)
     shutil.rmtree(kept, ignore_errors=True)
-    _report(model.provenance, figures, out)
+    _report(model.provenance, figures, out, few)
     _next_step(split, out, data, None if all_events else protocol)
 
 
@@ -69,13 +72,13 @@ def _try_to_write(out: Path) -> None:
         tempfile.TemporaryFile(dir=out.parent).close()
 
 
-def _report(provenance: Mapping[str, Any], figures: Mapping[str, float], out: Path) -> None:
+def _report(provenance: Mapping[str, Any], figures: Mapping[str, float], out: Path, users: int | None) -> None:
     facts = [f"fitted in {provenance['fit_seconds']:,.1f} s", f"{provenance['parameters']:,} parameters"]
     if provenance.get("epochs"):
         facts.append(f"epoch {provenance['epochs']:,} kept")
     print(", ".join(facts))
     if figures:
-        print("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        print(f"validation{f' of {users} users' if users else ''}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
     print(f"model: {out}")
 
 
