@@ -95,7 +95,7 @@ def _cells(row: dict[str, Any], best: float, metrics: Sequence[str]) -> list[str
         row["label"],
         *(_figure(name, figures[name]) if name != "ndcg@10" else f"{figures[name]:.4f} [{low:.4f}, {high:.4f}]{mark}" for name in metrics),
         f"{row['fit_seconds']:,.1f} s",
-        f"{row['ms_per_request']:.2f}",
+        f"{row['ms_per_request']:,.2f}" if row["ms_per_request"] < 100 else f"{row['ms_per_request']:,.0f}",
         "" if memory is None else f"{memory:,.0f} MB",
         "" if parameters is None else f"{parameters:,}",
     ]

@@ -14,7 +14,7 @@ METRIC = "ndcg@10"
 LEVEL = 0.05
 _COSTS = (
     ("fit_seconds", "Fit", words.seconds),
-    ("ms_per_request", "ms a request", lambda value: "–" if value is None else f"{value:.2g}"),
+    ("ms_per_request", "ms a request", words.milliseconds),
     ("peak_memory_mb", "Peak memory", words.megabytes),
     ("parameters", "Parameters", words.count),
     ("tokens", "Tokens", words.count),

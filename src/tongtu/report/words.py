@@ -34,6 +34,11 @@ def seconds(value: float | None) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole < 7200 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def milliseconds(value: float | None) -> str:
+    """The time of one answer in milliseconds: 0.077, 12, 2,770."""
+    return "–" if value is None else f"{value:.2g}" if value < 99.5 else f"{value:,.0f}"
+
+
 def count(value: float | None) -> str:
     """A number of things: 943, 52,480, 1.3 M."""
     if value is None:
@@ -106,7 +111,7 @@ def _cost(ranked: Sequence[Row], metric: str) -> list[str]:
     best = ranked[0]
     if best.get("fit_seconds") is None:
         return []
-    answer = f" and {best['ms_per_request']:.2g} ms to answer a request" if best.get("ms_per_request") else ""
+    answer = f" and {milliseconds(best['ms_per_request'])} ms to answer a request" if best.get("ms_per_request") else ""
     said = [f"{best['label']} takes {seconds(best['fit_seconds'])} to fit{answer}."]
     top = best["metrics"][metric]
     near = [r for r in ranked[1:] if r["metrics"][metric] >= _NEAR * top and (r.get("fit_seconds") or best["fit_seconds"]) < best["fit_seconds"] / 2]
