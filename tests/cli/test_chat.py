@@ -69,8 +69,24 @@ def test_the_state_is_kept_and_new_items_are_found(chat: Chat, model: Path, tmp_
     arguments = (model, "--llm", "unigram", "--new-items", new, "--state", state)
     result = chat(["a lighthouse, but no jazz"], *arguments)
     assert result.exit_code == 0 and "Lighthouse in a storm [n1] (new)" in result.stdout
-    result = chat(["/conditions"], model, "--llm", "unigram", "--state", state)
-    assert "no jazz" in result.stdout and json.loads(state.read_text(encoding="utf-8"))["new items"][0]["id"] == "n1"
+    for options in (arguments, (model, "--llm", "unigram", "--state", state)):
+        result = chat(["/conditions"], *options)
+        assert "no jazz" in result.stdout, result.stderr
+        assert [one["id"] for one in json.loads(state.read_text(encoding="utf-8"))["new items"]] == ["n1"]
+
+
+def test_what_is_said_of_the_user_now_goes_before_what_the_state_has(chat: Chat, model: Path, tmp_path: Path) -> None:
+    ids, state = open_model(model).items.ids.to_list(), tmp_path / "state.json"
+
+    def user(*options: str) -> dict[str, Any]:
+        result = chat(["/history"], model, "--llm", "unigram", "--state", state, *options)
+        assert result.exit_code == 0, result.output
+        return dict(json.loads(state.read_text(encoding="utf-8"))["user"])
+
+    user("--history", ids[0], "--attribute", "club=jazz", "--attribute", "age=9")
+    assert user() == user() and user()["history"] == [ids[0]] and user()["forget"] == []
+    again = user("--history", ids[1], "--attribute", "age=10", "--forget", "club")
+    assert (again["history"], again["attributes"], again["forget"]) == ([ids[1]], {"club": "jazz", "age": "10"}, ["club"])
 
 
 def test_a_user_of_the_data_and_a_chatrec_model(chat: Chat, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tongtu.errors import DataError, LanguageModelError
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.model import Completion, Prompt, ToolCall
 from tongtu.llm.scripted import ScriptedModel
+from tongtu.systems.baselines.bm25 import BM25
 from tongtu.systems.baselines.itemknn import ItemKNN
 from tongtu.systems.baselines.popular import Popular
 from tongtu.systems.prompted._dialogue import DialogueState, asked_for, conditions, excluded_words
@@ -296,6 +297,8 @@ def test_a_conversation_goes_on_from_its_file(tmp_path: Path) -> None:
     assert again.user.attributes == request.attributes and [item.id for item in again.history()] == [item.id for item in first.history()]
     ids = [item.id for item in again.turn("others, please").items]
     assert ids == [item.id for item in first.turn("others, please").items] and len(ids) == 5
+    refitted = BM25().fit(world()).with_items(pl.DataFrame({"id": ["n1"], "text": ["A lighthouse"]}))
+    assert talk(Script(), tmp_path, recommender=refitted).restore(tmp_path / "talk.json").search.new.is_empty(), "the catalogue has it now"
     (tmp_path / "talk.json").write_text(json.dumps({"format": 1}))
     for path in (tmp_path / "talk.json", tmp_path / "nothing.json"):
         with pytest.raises(DataError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from tongtu.core import Request
+from tongtu.core import PAD, Request
 from tongtu.systems.prompted._dialogue import DialogueState
 from tongtu.systems.prompted._search import Candidate
 
@@ -62,8 +62,8 @@ def from_json(conversation: Conversation, value: Mapping[str, Any]) -> None:
         candidates=None if user["candidates"] is None else items.encode(user["candidates"]),
         exclude_seen=bool(user["exclude_seen"]),
     )
-    known = set(conversation.search.new["id"])
-    new = [one for one in value["new items"] if one["id"] not in known]
+    known = set(conversation.search.new["id"])  # the catalogue, too, may have met them since
+    new = [one for one in value["new items"] if one["id"] not in known and items.encode([one["id"]])[0] == PAD]
     if new:
         conversation.add_items(pl.DataFrame(new))
     conversation.user, conversation.state, conversation.shown = request, state, shown
