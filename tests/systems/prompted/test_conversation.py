@@ -294,6 +294,8 @@ def test_a_conversation_goes_on_from_its_file(tmp_path: Path) -> None:
     first.save(tmp_path / "talk.json")
     again = talk(Script(other="because"), tmp_path).restore(tmp_path / "talk.json")
     assert dataclasses.asdict(again.state) == dataclasses.asdict(first.state) and again.shown == first.shown and again.search.new.equals(first.search.new)
+    assert again.user.history.tolist() == [3, 0, 5] and again.user.ratings is not None, "each rating still stands beside its item"
+    np.testing.assert_array_equal(again.user.ratings, ratings)
     assert again.user.attributes == request.attributes and [item.id for item in again.history()] == [item.id for item in first.history()]
     ids = [item.id for item in again.turn("others, please").items]
     assert ids == [item.id for item in first.turn("others, please").items] and len(ids) == 5

@@ -24,7 +24,7 @@ def to_json(conversation: Conversation) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "user": {
-            "history": items.decode(user.history),
+            "history": [None if code == PAD else items.ids[code - 1] for code in user.history.tolist()],
             "times": None if user.times is None else user.times.tolist(),
             "ratings": None if user.ratings is None else [None if np.isnan(one) else float(one) for one in user.ratings],
             "code": user.user,
