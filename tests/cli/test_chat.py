@@ -16,6 +16,8 @@ from tongtu.cli import app
 from tongtu.core import FitOptions
 from tongtu.data.folder import save_dataset
 from tongtu.data.synthetic import attribute_world
+from tongtu.llm.ledger import Budget
+from tongtu.systems.prompted._templates import Words
 from tongtu.systems.prompted.chatrec import ChatREC, ChatRECConfig
 
 Chat = Callable[..., Any]
@@ -97,6 +99,23 @@ def test_a_user_of_the_data_and_a_chatrec_model(chat: Chat, tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     assert all(f"[{one}]" in result.stdout for one in data.items.decode(data.history(1)))
     assert sum(line[:3] in ("1. ", "2. ", "3. ") for line in result.stdout.splitlines()) == 2, "top comes from the model"
+
+
+def test_a_chatrec_model_brings_its_settings_along(chat: Chat, tmp_path: Path) -> None:
+    data = attribute_world(users=60, items=30, length=9, seed=1).data
+    asked: list[str] = []
+
+    def answer(body: dict[str, Any]) -> str:
+        asked.append(body["messages"][-1]["content"])
+        return "hm"
+
+    with chat_server(answer) as server:
+        config = ChatRECConfig(llm=f"openai:tiny@{server.url}", words=Words(things="tunes"), budget=Budget(tokens=10))
+        ChatREC(config).fit(data, FitOptions(quiet=True)).save_pretrained(tmp_path / "model")
+        refused = chat(["something"], tmp_path / "model")
+        assert refused.exit_code == 2 and "the budget of 10 tokens would be exceeded" in refused.stderr and not asked
+        result = chat(["something"], tmp_path / "model", "--set", "budget.tokens=100000", "--set", "words.acted=heard")
+    assert result.exit_code == 0 and any("tunes I have heard" in text for text in asked), result.output
 
 
 @pytest.mark.parametrize(

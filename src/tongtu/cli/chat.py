@@ -63,14 +63,15 @@ def chat(
 
 
 def _conversation(recommender: Recommender, llm: str | None, request: Request, settings: list[str], catalogue: Any) -> Conversation:
-    from tongtu.config import build, parse_settings
+    from tongtu.config import build, merge, parse_settings, plain
     from tongtu.systems.prompted.chatrec import ChatREC
     from tongtu.systems.prompted.conversation import Conversation, ConversationConfig
 
     values = parse_settings(settings)
     if isinstance(recommender, ChatREC):
-        own = recommender.config
-        values = {"llm": own.llm, "words": dataclasses.asdict(own.words), "candidates": min(own.candidates, 200), "top": min(own.top, 50)} | values
+        own = plain(recommender.config)
+        kept = {field.name: own[field.name] for field in dataclasses.fields(ConversationConfig) if field.name in own}
+        values = merge(kept | {"candidates": min(own["candidates"], 200), "top": min(own["top"], 50)}, values)
     if llm is not None:
         values["llm"] = llm
     return Conversation(recommender, None, request, build(ConversationConfig, values, "chat"), catalogue)
