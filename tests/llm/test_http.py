@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from chat_server import chat_server, tool_call
 
-from tongtu.errors import BudgetError, LanguageModelError
+from tongtu.errors import BudgetError, ConfigError, LanguageModelError
 from tongtu.llm.cached import CachedModel, _asked
-from tongtu.llm.http import HTTPModel, Patience
+from tongtu.llm.http import HTTPModel, Patience, from_name
 from tongtu.llm.ledger import Budget, Ledger
 from tongtu.llm.model import Sampling, Tool, ToolCall, ask
 
@@ -75,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(1.5)
         elif fault == "uncounted":
             self.send(200, json.dumps({"choices": [{"message": {"content": word}, "finish_reason": "stop"}]}).encode())
+        elif fault == "garbled":
+            self.send(200, b"no gzip", {"Content-Encoding": "gzip"})
         elif fault == "nonsense":
             self.send(200, b"<html>welcome</html>")
         else:
@@ -143,6 +145,7 @@ def test_tries_again_after_what_may_pass(server: Server, faults: list[str]) -> N
         (["401"], "refuses the key .HTTP 401.*TONGTU_LLM_KEY", 1),
         (["404"], "refuses .HTTP 404.*model's name", 1),
         (["nonsense"], "no chat completion", 1),
+        (["garbled"] * 3, "does not answer", 3),
     ],
 )
 def test_gives_up_with_one_line(server: Server, faults: list[str], told: str, asked: int) -> None:
@@ -158,6 +161,12 @@ def test_a_server_that_is_not_there() -> None:
         port = free.getsockname()[1]
     with pytest.raises(LanguageModelError, match="check that the server runs"):
         HTTPModel("tiny", f"http://127.0.0.1:{port}/v1", QUICK).complete([ask("say yes")])
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:port/v1", "http://[::1/v1", "http://", "ftp://host/v1"])
+def test_an_address_that_is_none_is_told_at_once(url: str) -> None:
+    with pytest.raises(ConfigError, match="http://127.0.0.1:8000/v1"):
+        from_name(f"openai:tiny@{url}")
 
 
 def test_some_prompts_are_under_way_together_and_answers_keep_their_order(server: Server) -> None:

@@ -59,8 +59,8 @@ class HTTPModel:
     """
 
     def __init__(self, name: str, url: str, patience: Patience = Patience(), transport: httpx.BaseTransport | None = None) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"language model openai:{name}@{url}: the address must begin with http:// or https://")
+        if not _is_address(url):
+            raise ConfigError(f"language model openai:{name}@{url}: the address must be one like http://127.0.0.1:8000/v1, or https://")
         self.name, self._model, self._patience = f"openai:{name}@{url}", name, patience
         key = next((os.environ[variable] for variable in KEYS if os.environ.get(variable)), None)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -117,7 +117,7 @@ class HTTPModel:
                 if answer.status_code not in _AGAIN:
                     return answer
                 last, asked_for = f"HTTP {answer.status_code}", _seconds(answer.headers.get("Retry-After"))
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 last = str(error) or type(error).__name__
             if attempt + 1 == self._patience.tries or asked_for > self._patience.longest:
                 break
@@ -152,6 +152,14 @@ def from_name(name: str, patience: Patience | None = None) -> HTTPModel:
     if not model or not url:
         raise ConfigError(f"language model {name!r}: write openai:NAME@URL, for example openai:qwen@http://127.0.0.1:8000/v1")
     return HTTPModel(model, url, patience or Patience())
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.host)
 
 
 def _call(function: Any) -> ToolCall | None:
