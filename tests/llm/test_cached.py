@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tongtu.errors import ConfigError, LanguageModelError
+from tongtu.errors import ConfigError, LanguageModelError, StorageError
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.ledger import Budget, Ledger, Price
 from tongtu.llm.model import Completion, Prompt, Sampling, ask
@@ -75,6 +75,20 @@ def test_a_budget_stops_before_it_is_exceeded_and_loses_nothing(tmp_path: Path, 
     answered = len(model.asked)
     CachedModel(model, file=file).complete(prompts, Sampling(max_tokens=100))
     assert len(model.asked) == 200, f"the {answered} answers from before were kept"
+
+
+def test_a_cache_that_cannot_be_used_is_told_with_a_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "answers.sqlite"
+    file.write_bytes(b"no database, but long enough to be taken for one" * 50)
+    with pytest.raises(StorageError, match=r"answers.sqlite.*TONGTU_CACHE"):
+        CachedModel(echo(), file=file)
+    with pytest.raises(StorageError, match=r"TONGTU_CACHE"):
+        CachedModel(echo(), file=tmp_path)
+    file.unlink()
+    asked = CachedModel(echo(), file=file)
+    file.write_bytes(b"damaged while it was in use" * 50)
+    with pytest.raises(StorageError, match=r"TONGTU_CACHE"):
+        asked.complete([ask("a")])
 
 
 def test_prices_are_of_a_million_tokens() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from tongtu.config import plain
 from tongtu.data.fetch import cache_folder
-from tongtu.errors import ConfigError, writing
+from tongtu.errors import ConfigError, StorageError, writing
 from tongtu.llm.ledger import Ledger
 from tongtu.llm.model import CallsTools, Completion, LanguageModel, Likelihoods, Likely, PartlyAnswered, Prompt, Sampling, ToolCall, most_tokens
 
@@ -143,19 +143,35 @@ class CachedModel:
 
 
 class _Connection:
-    """A connection that is closed again, so that no process holds the file open."""
+    """A connection that is closed again, so that no process holds the file open.
+
+    Raises:
+        StorageError: If the file is damaged or cannot be written.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def __enter__(self) -> sqlite3.Connection:
-        self._connection = sqlite3.connect(self._file, timeout=60)
+        try:
+            self._connection = sqlite3.connect(self._file, timeout=60)
+        except sqlite3.Error as error:
+            raise self._useless(error) from error
         return self._connection
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._connection.commit()
-        self._connection.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._connection.commit()
+        except sqlite3.Error as failed:
+            error = failed
+        finally:
+            self._connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise self._useless(error) from error
+
+    def _useless(self, error: sqlite3.Error) -> StorageError:
+        return StorageError(f"answers cannot be kept in {self._file} ({error}): delete it if it is damaged, free some disk space, or set TONGTU_CACHE elsewhere")
 
 
 def _plain(prompt: Prompt) -> list[list[str]]:
