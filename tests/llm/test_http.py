@@ -18,7 +18,7 @@ from tongtu.errors import BudgetError, ConfigError, LanguageModelError
 from tongtu.llm.cached import CachedModel, _asked
 from tongtu.llm.http import HTTPModel, Patience, from_name
 from tongtu.llm.ledger import Budget, Ledger
-from tongtu.llm.model import Sampling, Tool, ToolCall, ask
+from tongtu.llm.model import PromptRefused, Sampling, Tool, ToolCall, ask
 
 QUICK = Patience(seconds=1.0, tries=3, pause=0.01, longest=0.5)
 
@@ -165,7 +165,7 @@ def test_a_server_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:port/v1", "http://[::1/v1", "http://", "ftp://host/v1"])
 def test_an_address_that_is_none_is_told_at_once(url: str) -> None:
-    with pytest.raises(ConfigError, match="http://127.0.0.1:8000/v1"):
+    with pytest.raises(ConfigError, match=r"one like http://127\.0\.0\.1:8000/v1"):
         from_name(f"openai:tiny@{url}")
 
 
@@ -184,6 +184,14 @@ def test_a_schema_is_sent_and_left_out_where_the_server_knows_none(server: Serve
     server.faults = ["schema"]
     assert model(server).complete([ask("yes")], Sampling(schema=schema))[0].text == "YES"
     assert "response_format" not in server.bodies[-1]
+
+
+@pytest.mark.parametrize(("fault", "of_this_prompt"), [("400", True), ("413", True), ("404", False), ("500", False)])
+def test_a_refused_prompt_is_told_from_a_refused_model(server: Server, fault: str, of_this_prompt: bool, tmp_path: Path) -> None:
+    server.faults = [fault] * 9
+    with pytest.raises(LanguageModelError) as caught:
+        CachedModel(model(server), file=tmp_path / "answers.sqlite").complete([ask("say yes")])
+    assert isinstance(caught.value, PromptRefused) == of_this_prompt
 
 
 def test_one_refused_prompt_loses_no_answer_that_was_paid_for(server: Server, tmp_path: Path) -> None:

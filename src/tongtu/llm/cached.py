@@ -171,7 +171,7 @@ class _Connection:
             raise self._useless(error) from error
 
     def _useless(self, error: sqlite3.Error) -> StorageError:
-        return StorageError(f"answers cannot be kept in {self._file} ({error}): delete it if it is damaged, free some disk space, or set TONGTU_CACHE elsewhere")
+        return StorageError(f"answers cannot be kept in {self._file} ({error}): delete it if damaged, free some disk space, or set TONGTU_CACHE elsewhere")
 
 
 def _plain(prompt: Prompt) -> list[list[str]]:

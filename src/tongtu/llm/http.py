@@ -22,10 +22,11 @@ import httpx
 
 from tongtu.config import plain
 from tongtu.errors import ConfigError, LanguageModelError
-from tongtu.llm.model import Completion, PartlyAnswered, Prompt, Sampling, ToolCall, most_tokens
+from tongtu.llm.model import Completion, PartlyAnswered, Prompt, PromptRefused, Sampling, ToolCall, most_tokens
 
 _AGAIN = {408, 409, 429, 500, 502, 503, 504}
 _REFUSED = {400, 422, 501}
+_THIS_PROMPT = {400, 413, 422}
 KEYS = ("TONGTU_LLM_KEY", "OPENAI_API_KEY")
 
 
@@ -81,8 +82,11 @@ class HTTPModel:
             failed = next((one.exception() for one in as_completed(under_way) if one.exception()), None)
             if failed is not None:
                 pool.shutdown(cancel_futures=True)
-        if isinstance(failed, LanguageModelError):
-            raise PartlyAnswered(str(failed), [None if one.cancelled() or one.exception() else one.result() for one in under_way]) from None
+        answers = [None if one.cancelled() or one.exception() else one.result() for one in under_way]
+        if isinstance(failed, LanguageModelError) and any(answers):
+            raise PartlyAnswered(str(failed), answers) from None
+        if failed is not None:
+            raise failed
         return [one.result() for one in under_way]
 
     def _one(self, prompt: Prompt, sampling: Sampling) -> Completion:
@@ -129,7 +133,10 @@ class HTTPModel:
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise LanguageModelError(f"{self.name} refuses the key (HTTP {answer.status_code}): set {KEYS[0]} in the environment")
         if answer.is_error:
-            raise LanguageModelError(f"{self.name} refuses (HTTP {answer.status_code}: {' '.join(answer.text.split())[:160]}): check the model's name")
+            said = f"{self.name} refuses (HTTP {answer.status_code}: {' '.join(answer.text.split())[:160]})"
+            if answer.status_code in _THIS_PROMPT:
+                raise PromptRefused(f"{said}: check the model's name, or ask less at once")
+            raise LanguageModelError(f"{said}: check the model's name")
         try:
             found = answer.json()
             choice, used = found["choices"][0], found.get("usage") or {}

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tongtu.errors import LanguageModelError
-from tongtu.llm.model import Completion, Likelihoods, Prompt, Sampling
+from tongtu.llm.model import Completion, Likelihoods, Prompt, PromptRefused, Sampling
 from tongtu.pretrained import fingerprint, open_pretrained, settings_of
 
 _PROMPT_TOKENS_AT_ONCE = 4_096
@@ -47,7 +46,7 @@ class LocalModel:
         """See `LanguageModel.complete`; prompts of like length are answered together, but for answers that are drawn, which would depend on their batch.
 
         Raises:
-            LanguageModelError: If a prompt and its answer are longer than the model's context.
+            PromptRefused: If a prompt and its answer are longer than the model's context.
         """
         tokens = [self.tokens(prompt) for prompt in prompts]
         answers: list[Completion | None] = [None] * len(prompts)
@@ -82,7 +81,7 @@ class LocalModel:
 
     def _refuse_long(self, tokens: int) -> None:
         if self._context is not None and tokens > self._context:
-            raise LanguageModelError(f"{self.name} reads {self._context:,} tokens and was given {tokens:,}: show it less history or fewer candidates")
+            raise PromptRefused(f"{self.name} reads {self._context:,} tokens and was given {tokens:,}: show it less history or fewer candidates")
 
     @torch.inference_mode()
     def _likely(self, prompt: list[int], texts: list[str]) -> Likelihoods:

@@ -110,6 +110,10 @@ class Completion:
     calls: tuple[ToolCall, ...] = ()
 
 
+class PromptRefused(LanguageModelError):
+    """A model does not take this prompt, say because it is too long; others it may take."""
+
+
 class PartlyAnswered(LanguageModelError):
     """A prompt failed, and others beside it were answered and have to be paid for: whoever asked keeps and counts those.
 

@@ -25,7 +25,7 @@ from tongtu.evaluation.protocol import EvalProtocol
 from tongtu.hub import open_model
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.ledger import Budget, Ledger
-from tongtu.llm.model import Prompt
+from tongtu.llm.model import Prompt, PromptRefused
 from tongtu.llm.scripted import ScriptedModel
 from tongtu.systems import make
 from tongtu.systems.baselines.popular import Popular
@@ -244,6 +244,30 @@ def test_degraded_answers_are_counted(system: Callable[..., Any]) -> None:
     ranker = make("llmrank", {"llm": "openai:none@http://127.0.0.1:9/v1", "tries": 1, "answer": "list"}).fit(TRAIN, FitOptions(quiet=True))
     cases = SPLIT.test.take(np.arange(5))
     assert ask(ranker, cases, TRAIN.items).notes == {"degraded": 5}
+
+
+def test_prompts_that_the_model_refuses_cost_no_other_its_answer(system: Callable[..., Any]) -> None:
+    def says(prompt: Prompt) -> str:
+        if len(told(prompt)) > 2:
+            raise PromptRefused("too long: show it less history")
+        return as_shown(prompt)
+
+    ranker, _ = system(says, max_history=50)
+    history = TRAIN.history(1)
+    requests = [Request(history=history[:n]) for n in (9, 8, 7, 6, 5, 2)]
+    top = ranker.recommend(requests, 5)
+    assert [set(note) == {"degraded"} for note in top.notes] == [True] * 5 + [False]
+    assert top.items[5].tolist() == ranker.recommend(requests[5:], 5).items[0].tolist()
+
+
+def test_a_model_that_fails_three_times_in_a_row_is_left_alone(system: Callable[..., Any]) -> None:
+    def says(prompt: Prompt) -> str:
+        raise LanguageModelError("it is gone")
+
+    ranker, scripted = system(says)
+    notes = ranker.recommend([Request(history=TRAIN.history(user)) for user in range(1, 20)], 5).notes
+    assert len(notes) == 19 and all("degraded" in note for note in notes)
+    assert len(scripted.asked) == 16 + 3, "sixteen together, and three alone"
 
 
 def test_a_budget_stops_and_is_no_reason_to_degrade(system: Callable[..., Any]) -> None:
