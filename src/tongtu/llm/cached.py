@@ -56,17 +56,14 @@ class CachedModel:
         """
         tools = len(json.dumps(plain(sampling)["tools"]).encode()) if sampling.tools else 0
 
-        def ask(rows: list[int]) -> list[Completion]:
+        def ask(rows: list[int]) -> list[Completion | None]:
             with self.ledger.room(sum(most_tokens(prompts[row]) + tools for row in rows), sampling.max_tokens * len(rows)):
                 started = time.perf_counter()
                 try:
                     found = self.model.complete([prompts[row] for row in rows], sampling)
                 except PartlyAnswered as error:
-                    self._count(error.answers, time.perf_counter() - started)
-                    raise
-                seconds = time.perf_counter() - started
-                self._count(found, seconds)
-                return [dataclasses.replace(one, seconds=seconds / len(rows)) for one in found]
+                    raise PartlyAnswered(str(error), self._counted(error.answers, time.perf_counter() - started)) from None
+                return self._counted(found, time.perf_counter() - started)
 
         keys = [self._key("complete", _plain(prompt), _asked(sampling)) for prompt in prompts]
         return self._answered(keys, ask, dataclasses.asdict, _to_completion)
@@ -98,9 +95,11 @@ class CachedModel:
         keys = [self._key("likely", _plain(prompt), list(texts)) for prompt, texts in zip(prompts, continuations, strict=True)]
         return self._answered(keys, ask, _from_likelihoods, _to_likelihoods)
 
-    def _count(self, answers: Sequence[Completion | None], seconds: float) -> None:
+    def _counted(self, answers: Sequence[Completion | None], seconds: float) -> list[Completion | None]:
+        """The answers with their shares of the time, after they went into the ledger."""
         got = [one for one in answers if one is not None]
         self.ledger.add(len(got), sum(one.prompt_tokens for one in got), sum(one.tokens for one in got), seconds)
+        return [None if one is None else dataclasses.replace(one, seconds=seconds / len(got)) for one in answers]
 
     def _answered(
         self, keys: list[str], ask: Callable[[list[int]], Sequence[Answer | None]], write: Callable[[Answer], Any], read: Callable[[Any], Answer]
