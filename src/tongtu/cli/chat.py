@@ -36,7 +36,7 @@ def chat(
     forget: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An attribute the user wants left out; may be repeated.")] = None,
     llm: Annotated[str | None, typer.Option(metavar="NAME", help="unigram, smollm2, hf:NAME or openai:NAME@URL; that of a chatrec model if left out.")] = None,
     new_items: Annotated[Path | None, typer.Option(metavar="FILE", help="Items the model does not know: CSV or Parquet with the columns id and text.")] = None,
-    state: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the conversation in this file, or go on with it; other options go before it.")] = None,
+    state: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the conversation in this file, or go on with it; options go before it.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, say top=3 or words.things=films.")] = None,
 ) -> None:
     """Talk with a recommender. Items are named by title and id; what is not in the catalogue is marked so. Reads standard input, line by line."""

@@ -121,6 +121,14 @@ def test_candidates_that_are_left_out(system: Callable[..., Any], policy: str, l
     assert {name: answer.notes[0][name] for name in ("unnamed", "outside", "repeated")} == {"unnamed": 17, "outside": 1, "repeated": 1}
 
 
+def test_what_follows_the_candidates_does_not_move_up_where_some_are_missed(system: Callable[..., Any]) -> None:
+    popular = Popular().fit(TRAIN).recommend([Request(history=TRAIN.history(1))], 30).items[0]
+    for says, policy, first in (("[C]\n[A]", "miss", None), ("[C]\n[A]", "last", 21), ("hm", "miss", None)):
+        ranker, _ = system(lambda prompt, says=says: says, unparsed=policy)
+        items = ranker.recommend([Request(history=TRAIN.history(1))], 30).items[0].tolist()
+        assert (items.index(popular[20]) + 1 if popular[20] in items else None) == first
+
+
 def test_a_ranking_in_json_comes_with_its_schema(system: Callable[..., Any]) -> None:
     ranker, scripted = system(lambda prompt: json.dumps({"ranking": [label for label, _ in reversed(shown(prompt))]}), answer="json")
     answer = ranker.recommend([Request(history=TRAIN.history(1))], 20)

@@ -209,7 +209,7 @@ def by_worth(one: Shortlist, worth: Worth, silent_last: bool) -> tuple[Codes, Wo
 def top_lists(
     lists: Sequence[Shortlist], judged: Sequence[Judged | LanguageModelError], k: int, rank: Callable[[Shortlist, Worth], tuple[Codes, Worth]]
 ) -> TopK:
-    """The answer to requests: candidates as `rank` has them, then what follows; the retriever's order and "degraded" where the model failed.
+    """The answer to requests: candidates as `rank` has them, then what follows all of them; the retriever's order and "degraded" where the model failed.
 
     Args:
         lists: Candidates of each request.
@@ -229,7 +229,8 @@ def top_lists(
         else:
             codes, worth = rank(one, said.worth)
             notes.append(said.notes)
-        codes = np.concatenate([codes, one.rest])[:k]
-        below = (worth[-1] if len(worth) else 0.0) - 1.0 - np.arange(len(one.rest))
+        rest = one.rest if len(codes) == len(one.shown) else one.rest[:0]  # it stands behind all candidates, and moves up for none that is missed
+        codes = np.concatenate([codes, rest])[:k]
+        below = (worth[-1] if len(worth) else 0.0) - 1.0 - np.arange(len(rest))
         items[row, : len(codes)], scores[row, : len(codes)] = codes, np.concatenate([worth, below])[:k]
     return TopK(items, scores, notes)
