@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
+from tongtu.errors import LanguageModelError
 from tongtu.llm.model import Completion, Likelihoods, Prompt, PromptRefused, Sampling
 from tongtu.pretrained import fingerprint, open_pretrained, settings_of
 
@@ -62,12 +64,21 @@ class LocalModel:
         return [self._likely(self.tokens(prompt), list(texts)) for prompt, texts in zip(prompts, continuations, strict=True)]
 
     def tokens(self, prompt: Prompt) -> list[int]:
-        """The prompt as the model reads it, up to where its answer begins."""
+        """The prompt as the model reads it, up to where its answer begins; a system message stands in the first turn where the chat template has none.
+
+        Raises:
+            LanguageModelError: If the chat template refuses the turns.
+        """
         turns = [{"role": message.role, "content": self._without_signs(message.text)} for message in prompt]
         if self._tokenizer.chat_template is None:
             text = "".join(f"{turn['role']}: {turn['content']}\n" for turn in turns) + "assistant:"
             return list(self._tokenizer(text)["input_ids"])
-        return list(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False))
+        for form in (turns, _without_system(turns)):
+            try:
+                return list(self._tokenizer.apply_chat_template(form, add_generation_prompt=True, tokenize=True, return_dict=False))
+            except TemplateError as error:
+                refused = str(error)
+        raise LanguageModelError(f"the chat template of {self.name} takes no such turns ({refused}): choose an instruct model")
 
     def _without_signs(self, text: str) -> str:
         """A text in which nothing opens or ends a turn: the tokenizer's own signs lose their shape."""
@@ -144,6 +155,14 @@ def open_local(name: str, model: str | Path) -> LocalModel:
         ConfigError: If there is none.
     """
     return LocalModel(name, *open_pretrained(model, causal=True))
+
+
+def _without_system(turns: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The turns with the system message, where there is one, as the beginning of the first."""
+    if len(turns) < 2 or turns[0]["role"] != "system":
+        return turns
+    system, first, *others = turns
+    return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *others]
 
 
 def _repeated(past: Any, times: int) -> Any:
