@@ -136,6 +136,10 @@ def test_a_ranking_in_json_comes_with_its_schema(system: Callable[..., Any]) -> 
     assert answer.items[0].tolist() == last
     schema = scripted.samplings[0].schema
     assert schema["properties"]["ranking"]["items"]["enum"] == [label for label, _ in shown(scripted.asked[0])]
+    few = [Request(history=TRAIN.history(2), candidates=np.arange(1, n, dtype=np.int32), exclude_seen=False) for n in (4, 6, 4)]
+    assert ranker.recommend(few, 5).items.tolist() == [[3, 2, 1, 0, 0], [5, 4, 3, 2, 1], [3, 2, 1, 0, 0]]
+    enums = {tuple(one.schema["properties"]["ranking"]["items"]["enum"]) for one in scripted.samplings[1:]}
+    assert enums == {tuple("ABC"), tuple("ABCDE")}, "a label without a candidate is no answer"
 
 
 def test_an_unreadable_answer_is_asked_for_again(system: Callable[..., Any]) -> None:
