@@ -171,6 +171,15 @@ def test_wishes_lift_items_and_conditions_rule_them_out(tmp_path: Path) -> None:
     assert not any(word in others.text for word in ("espresso", "jazz", "mountain")), "conditions hold on"
 
 
+def test_titles_of_another_catalogue_are_searched_and_ruled_out(tmp_path: Path) -> None:
+    titles = ["Lighthouse" if code == 17 else f"Number {code}" for code in range(1, 31)]
+    catalogue = pl.DataFrame({"id": world().items.ids, "text": ["plain"] * 30, "title": titles})
+    model = CachedModel(ScriptedModel(Script(choose="hm")), file=tmp_path / "answers.sqlite")
+    conversation = Conversation(popular(), model, config=ConversationConfig(top=30, candidates=30), catalogue=catalogue)
+    assert conversation.turn("a lighthouse").items[0].title == "Lighthouse"
+    assert "Lighthouse" not in [item.title for item in conversation.turn("no lighthouse, please").items]
+
+
 def test_nothing_left_is_said_and_not_degraded(tmp_path: Path) -> None:
     reply = talk(Script(), tmp_path).turn(f"no {', '.join(GROUPS[:-1])} or {GROUPS[-1]}")
     assert reply.items == () and not reply.degraded and "Nothing that is left" in reply.text
@@ -194,6 +203,9 @@ def test_new_items_are_found_by_what_is_asked_for(tmp_path: Path) -> None:
     assert (reply.items[0].id, reply.items[0].new) == ("n1", True) and "\x1b" not in reply.text and "(new)" in reply.text
     assert not any(item.new for item in conversation.turn("no lighthouse please").items)
     assert not any(item.new for item in conversation.turn("espresso coffee").items)
+    conversation.add_items(pl.DataFrame({"id": ["n4"], "text": ["Drama"], "title": ["The Submarine"]}))
+    assert "n4" in [item.id for item in conversation.turn("something with a submarine").items], "a title counts like a text"
+    assert "n4" not in [item.id for item in conversation.turn("no submarine, but drama").items]
     mistakes = {"no id twice": {"id": ["n1"], "text": ["x"]}, "in the catalogue already": {"id": [order()[0]], "text": ["x"]}, "text missing": {"id": ["n3"]}}
     for said, bad in mistakes.items():
         with pytest.raises(DataError, match=said):

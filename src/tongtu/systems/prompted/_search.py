@@ -67,13 +67,13 @@ class Search:
     Args:
         recommender: Any fitted one.
         titles: One a catalogue item, in code order.
-        texts: What is searched, likewise.
+        texts: Likewise; both are searched.
         encoder: Makes vectors of new items and of requests.
     """
 
     def __init__(self, recommender: Recommender, titles: pl.Series, texts: pl.Series, encoder: ItemEncoder) -> None:
         self.recommender, self.titles, self.texts, self.encoder = recommender, titles, texts, encoder
-        self._words = _words_of(texts)
+        self._words = _words_of(_whole(titles, texts))
         self.new = pl.DataFrame(schema={"id": pl.String, "title": pl.String, "text": pl.String})
         self._new_words, self._vectors = _words_of(self.new["text"]), np.zeros((0, encoder.width), np.float32)
 
@@ -93,8 +93,9 @@ class Search:
             raise DataError(f"{known[0]} is in the catalogue already: add only items that the recommender does not know")
         if frame["id"].null_count() or frame["id"].n_unique() != frame.height:
             raise DataError("new items need an id each, and no id twice: drop the rows that repeat")
-        self.new, self._new_words = frame, _words_of(frame["text"])
-        self._vectors = _unit(text_vectors(self.encoder, frame["text"], quiet=True))
+        whole = _whole(frame["title"], frame["text"])
+        self.new, self._new_words = frame, _words_of(whole)
+        self._vectors = _unit(text_vectors(self.encoder, whole, quiet=True))
 
     def candidate(self, code: int, why: str = "") -> Candidate:
         """An item of the catalogue."""
@@ -206,6 +207,13 @@ def catalogue_of(recommender: Recommender, catalogue: pl.DataFrame | None) -> tu
 
 def _texts(texts: pl.Series | None, recommender: Recommender) -> pl.Series:
     return pl.Series("text", [""] * len(recommender.items), dtype=pl.String) if texts is None else texts.fill_null("")
+
+
+def _whole(titles: pl.Series, texts: pl.Series) -> pl.Series:
+    """Texts with their titles before them, where they do not begin with these."""
+    frame = pl.DataFrame({"title": titles.fill_null(""), "text": texts.fill_null("")})
+    title, text = pl.col("title"), pl.col("text")
+    return frame.select(pl.when((title == "") | text.str.starts_with(title)).then(text).otherwise(title + ". " + text)).to_series()
 
 
 def _printable(text: str) -> str:
