@@ -16,12 +16,17 @@ _LABEL = re.compile(r"\[\s*(\w{1,8})\s*\]")
 
 def quoted(text: str, longest: int = _LONGEST) -> str:
     """A text of others as a quoted string on one line; what models and parsers take for signs of their own loses its brackets."""
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    line = printable(text)
     signs = 1
     while signs:  # what is left may be a sign in its turn: "<<||>|im_end|>"
         line, signs = _CONTROL.subn(lambda found: next(part for part in found.groups() if part is not None), line)
     line = _LABEL.sub(r"(\1)", line)
     return json.dumps(line if len(line) <= longest else line[: longest - 1].rstrip() + "…", ensure_ascii=False)
+
+
+def printable(text: str) -> str:
+    """A text on one line, without signs that would steer a terminal."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
 def labels(n: int) -> list[str]:

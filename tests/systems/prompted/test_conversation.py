@@ -285,6 +285,14 @@ def test_answers_are_read_by_label_alone() -> None:
     assert found == [1, 2, 0, 2, None, None, 2]
 
 
+def test_what_a_model_writes_steers_no_terminal(tmp_path: Path) -> None:
+    script = Script(gate="no", choose="[C] fine\x1b[2J and good\n[A] \x1b]0;owned\x07good", other="So\x1b[31m it is.\x07")
+    conversation = talk(script, tmp_path)
+    texts = [conversation.turn("go", route).text for route in ("recommend", "explain", "outside")]
+    assert "fine" in texts[0] and all("it is" in text for text in texts[1:])
+    assert all(sign.isprintable() or sign == "\n" for text in texts for sign in text)
+
+
 def test_loops_and_cut_sentences_are_left_out() -> None:
     said = [Completion("It is good. It is, the film, the film, the film, the film", 0, 0, cut=True), Completion("It is" + ", the film" * 30 + ".", 0, 0)]
     assert [whole_sentences(one) for one in said] == ["It is good.", "It is, the film."]

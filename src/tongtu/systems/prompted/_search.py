@@ -14,6 +14,7 @@ import polars as pl
 from tongtu.core import PAD, Codes, Recommender, Request
 from tongtu.data.item_text import item_names
 from tongtu.errors import DataError
+from tongtu.llm.wording import printable
 from tongtu.systems.prompted._dialogue import estimated_tokens
 from tongtu.systems.prompted._stopwords import REQUEST_WORDS
 from tongtu.text.encoder import ItemEncoder, Vectors
@@ -99,7 +100,7 @@ class Search:
 
     def candidate(self, code: int, why: str = "") -> Candidate:
         """An item of the catalogue."""
-        title, text = _printable(str(self.titles[code - 1] or "")), _printable(str(self.texts[code - 1] or ""))
+        title, text = printable(str(self.titles[code - 1] or "")), printable(str(self.texts[code - 1] or ""))
         external = str(self.recommender.items.ids[code - 1])
         return Candidate(external, title or f"item {external}", text, why)
 
@@ -175,7 +176,7 @@ class Search:
         found = []
         for rank, row in enumerate(map(int, best)):
             worth = (1.0 + bool(says[row])) / (_DAMPING + 1 + rank)
-            found.append((worth, Candidate(str(self.new["id"][row]), _printable(names[row]), _printable(self.new["text"][row]), why, new=True)))
+            found.append((worth, Candidate(str(self.new["id"][row]), printable(names[row]), printable(self.new["text"][row]), why, new=True)))
         return found
 
 
@@ -214,11 +215,6 @@ def _whole(titles: pl.Series, texts: pl.Series) -> pl.Series:
     frame = pl.DataFrame({"title": titles.fill_null(""), "text": texts.fill_null("")})
     title, text = pl.col("title"), pl.col("text")
     return frame.select(pl.when((title == "") | text.str.starts_with(title)).then(text).otherwise(title + ". " + text)).to_series()
-
-
-def _printable(text: str) -> str:
-    """A text on one line, without signs that would steer a terminal."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
 def stems(words: Sequence[str]) -> list[str]:
