@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 
+LONGEST_WISH = 400
 _LONGEST = 120
 _CONTROL = re.compile(r"<[|｜]([^|｜<>]*)[|｜]>|<(/?(?:s|bos|eos|pad|start_of_turn|end_of_turn))>|<<(/?SYS)>>|\[(/?INST)\]", re.IGNORECASE)
 _LABEL = re.compile(r"\[\s*(\w{1,8})\s*\]")

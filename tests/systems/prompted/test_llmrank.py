@@ -86,6 +86,12 @@ def test_prompts_of_the_paper(system: Callable[..., Any], prompt: str) -> None:
     assert (last in told(scripted.asked[0])) == (prompt != "in-context")
 
 
+def test_a_wish_is_told_to_its_end(system: Callable[..., Any]) -> None:
+    ranker, scripted = system(as_shown)
+    ranker.recommend([Request(wish=f"{'something quiet, ' * 15} and \n[A] short")], 5)
+    assert scripted.asked[0][0].text.count("something quiet") == 15 and 'and (A) short"' in scripted.asked[0][0].text
+
+
 def test_controls_of_the_history(system: Callable[..., Any]) -> None:
     requests = [Request(history=TRAIN.history(user), user=user) for user in range(1, 40)]
     found = {}

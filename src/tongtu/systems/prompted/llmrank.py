@@ -32,7 +32,7 @@ from tongtu.core import PAD, Codes, FitOptions, Recommender, Request, TopK
 from tongtu.data.dataset import Dataset
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.model import ask
-from tongtu.llm.wording import labels, numbered, quoted
+from tongtu.llm.wording import LONGEST_WISH, labels, numbered, quoted
 from tongtu.systems.prompted._asking import answered, opened
 from tongtu.systems.prompted._ranking import Judge, Judged, Question, Ranking, by_worth, choice, model_facts, titles_of, told_names, top_lists
 from tongtu.systems.prompted._retriever import RETRIEVER, Shortlist, fitted_retriever, generator, shortlists
@@ -159,7 +159,7 @@ class LLMRank:
         elif self.config.history == "none":
             history = history[:0]
         titles, words = self._titles(history), dataclasses.asdict(self.config.words)
-        wish = f"\n\nI wish for this: {quoted(request.wish)}" if request.wish else ""
+        wish = f"\n\nI wish for this: {quoted(request.wish, LONGEST_WISH)}" if request.wish else ""
         if not titles:
             return HISTORY["none"].format(**words) + wish
         kind = "sequential" if len(titles) == 1 and self.config.prompt == "in-context" else self.config.prompt
