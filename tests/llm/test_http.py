@@ -169,6 +169,20 @@ def test_an_address_that_is_none_is_told_at_once(url: str) -> None:
         from_name(f"openai:tiny@{url}")
 
 
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("<think>\n[A] is a trap, [B] it is\n</think>\n\n[B]\n[A]", "[B]\n[A]"),
+        ("[A] looks good, but\n</think>\n[B]", "[B]"),  # the chat template has opened it in the prompt
+        ("<think>[A] or [B], that is", ""),  # cut off before the answer
+        ("I think [A]", "I think [A]"),
+    ],
+)
+def test_what_a_model_thinks_aloud_is_no_part_of_its_answer(written: str, text: str) -> None:
+    with chat_server(lambda body: written) as server:
+        assert HTTPModel("tiny", server.url).complete([ask("choose")])[0].text == text
+
+
 def test_some_prompts_are_under_way_together_and_answers_keep_their_order(server: Server) -> None:
     server.faults = ["pause"] * 40
     words = [f"w{i}" for i in range(20)]

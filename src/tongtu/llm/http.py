@@ -22,7 +22,7 @@ import httpx
 
 from tongtu.config import plain
 from tongtu.errors import ConfigError, LanguageModelError
-from tongtu.llm.model import Completion, PartlyAnswered, Prompt, PromptRefused, Sampling, ToolCall, most_tokens
+from tongtu.llm.model import Completion, PartlyAnswered, Prompt, PromptRefused, Sampling, ToolCall, most_tokens, without_thoughts
 
 _AGAIN = {408, 409, 429, 500, 502, 503, 504}
 _REFUSED = {400, 422, 501}
@@ -140,11 +140,11 @@ class HTTPModel:
         try:
             found = answer.json()
             choice, used = found["choices"][0], found.get("usage") or {}
-            text = str(choice["message"].get("content") or "").strip()
+            text = str(choice["message"].get("content") or "")
             read = int(used.get("prompt_tokens") or most_tokens(prompt))
             written = int(used.get("completion_tokens") or min(len(text.encode()), sampling.max_tokens))
             calls = tuple(call for one in choice["message"].get("tool_calls") or () if (call := _call(one["function"])) is not None)
-            return Completion(text, read, written, choice.get("finish_reason") == "length", calls=calls)
+            return Completion(without_thoughts(text), read, written, choice.get("finish_reason") == "length", calls=calls)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise LanguageModelError(f"{self.name} answers what is no chat completion: check that the address is that of an OpenAI-compatible server") from None
 

@@ -19,7 +19,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from tongtu.errors import LanguageModelError
-from tongtu.llm.model import Completion, Likelihoods, Prompt, PromptRefused, Sampling
+from tongtu.llm.model import Completion, Likelihoods, Prompt, PromptRefused, Sampling, without_thoughts
 from tongtu.pretrained import fingerprint, open_pretrained, settings_of
 
 _PROMPT_TOKENS_AT_ONCE = 4_096
@@ -144,7 +144,7 @@ class LocalModel:
     def _completion(self, prompt_tokens: int, new: list[int], sampling: Sampling) -> Completion:
         stop = next((place for place, token in enumerate(new) if token in self._end), None)
         written = new if stop is None else new[:stop]
-        text = self._tokenizer.decode(written, skip_special_tokens=True).strip()
+        text = without_thoughts(self._tokenizer.decode(written, skip_special_tokens=True))
         return Completion(text, prompt_tokens, len(written), cut=stop is None and len(new) >= sampling.max_tokens)
 
 
