@@ -163,6 +163,17 @@ def test_bootstrapping_shuffles_anew_for_every_user_and_round(system: Callable[.
     assert len(orders) == len(set(orders)) == 6 and len({frozenset(order) for order in orders}) == 1
 
 
+def test_rounds_are_not_paid_for_where_the_prompt_shows_no_order(system: Callable[..., Any]) -> None:
+    requests = [Request(history=TRAIN.history(user), user=user) for user in (1, 2)]
+    found = {}
+    for shown_, rounds in ((False, 1), (False, 3), (True, 3)):
+        ranker, scripted = system(as_shown, answer="likelihood", shown=shown_, rounds=rounds)
+        found[shown_, rounds] = ranker.recommend(requests, 20), len(scripted.asked)
+    once, thrice = found[False, 1][0], found[False, 3][0]
+    assert [asked for _, asked in found.values()] == [2, 2, 6] and thrice.items.tolist() == once.items.tolist()
+    assert [note["prompt_tokens"] for note in thrice.notes] == [note["prompt_tokens"] for note in once.notes]
+
+
 def test_a_model_that_knows_nothing_reaches_what_chance_gives(system: Callable[..., Any]) -> None:
     """With 20 candidates in random order NDCG@20 is .352 on average."""
     ranker, _ = system(as_shown, rounds=1)
