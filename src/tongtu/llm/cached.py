@@ -45,7 +45,6 @@ class CachedModel:
         with writing(self._file):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._opened() as opened:
-                opened.execute("PRAGMA journal_mode=WAL")
                 opened.execute("CREATE TABLE IF NOT EXISTS answer (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 (frozen)
