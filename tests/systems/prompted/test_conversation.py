@@ -311,14 +311,14 @@ def test_any_recommender_and_its_user_stand_behind_it(tmp_path: Path) -> None:
 
 def test_a_conversation_goes_on_from_its_file(tmp_path: Path) -> None:
     ratings = np.array([4, np.nan, 2], np.float32)
-    request = Request(history=np.array([3, 0, 5], np.int32), ratings=ratings, attributes={"club": "jazz"}, forget=frozenset({"age"}))
+    request = Request(history=np.array([3, 0, 5], np.int32), ratings=ratings, attributes={"club": "jazz"}, forget=frozenset({"age"}), wish="quiet")
     first = talk(Script(), tmp_path, request)
     first.add_items(pl.DataFrame({"id": ["n1"], "text": ["A lighthouse"]}))
     first.turn("espresso, but no jazz")
     first.save(tmp_path / "talk.json")
     again = talk(Script(other="because"), tmp_path).restore(tmp_path / "talk.json")
     assert dataclasses.asdict(again.state) == dataclasses.asdict(first.state) and again.shown == first.shown and again.search.new.equals(first.search.new)
-    assert again.user.history.tolist() == [3, 0, 5] and again.user.ratings is not None, "each rating still stands beside its item"
+    assert again.user.wish == "quiet" and again.user.history.tolist() == [3, 0, 5] and again.user.ratings is not None, "each rating stands beside its item"
     np.testing.assert_array_equal(again.user.ratings, ratings)
     assert again.user.attributes == request.attributes and [item.id for item in again.history()] == [item.id for item in first.history()]
     ids = [item.id for item in again.turn("others, please").items]

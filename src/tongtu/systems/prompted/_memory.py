@@ -32,6 +32,7 @@ def to_json(conversation: Conversation) -> dict[str, Any]:
             "forget": sorted(user.forget),
             "candidates": None if user.candidates is None else items.decode(user.candidates),
             "exclude_seen": user.exclude_seen,
+            "wish": user.wish,
         },
         "state": conversation.state.to_json(),
         "shown": [{"id": one.id, "title": one.title, "text": one.text, "why": one.why, "new": one.new} for one in conversation.shown],
@@ -61,6 +62,7 @@ def from_json(conversation: Conversation, value: Mapping[str, Any]) -> None:
         forget=frozenset(user["forget"]),
         candidates=None if user["candidates"] is None else items.encode(user["candidates"]),
         exclude_seen=bool(user["exclude_seen"]),
+        wish=user.get("wish"),
     )
     known = set(conversation.search.new["id"])  # the catalogue, too, may have met them since
     new = [one for one in value["new items"] if one["id"] not in known and items.encode([one["id"]])[0] == PAD]
