@@ -16,6 +16,8 @@ from tongtu.cli import app
 from tongtu.core import FitOptions
 from tongtu.data.folder import save_dataset
 from tongtu.data.synthetic import attribute_world
+from tongtu.llm.ledger import Budget
+from tongtu.systems.prompted._templates import Words
 from tongtu.systems.prompted.chatrec import ChatREC, ChatRECConfig
 
 Chat = Callable[..., Any]
@@ -69,8 +71,24 @@ def test_the_state_is_kept_and_new_items_are_found(chat: Chat, model: Path, tmp_
     arguments = (model, "--llm", "unigram", "--new-items", new, "--state", state)
     result = chat(["a lighthouse, but no jazz"], *arguments)
     assert result.exit_code == 0 and "Lighthouse in a storm [n1] (new)" in result.stdout
-    result = chat(["/conditions"], model, "--llm", "unigram", "--state", state)
-    assert "no jazz" in result.stdout and json.loads(state.read_text(encoding="utf-8"))["new items"][0]["id"] == "n1"
+    for options in (arguments, (model, "--llm", "unigram", "--state", state)):
+        result = chat(["/conditions"], *options)
+        assert "no jazz" in result.stdout, result.stderr
+        assert [one["id"] for one in json.loads(state.read_text(encoding="utf-8"))["new items"]] == ["n1"]
+
+
+def test_what_is_said_of_the_user_now_goes_before_what_the_state_has(chat: Chat, model: Path, tmp_path: Path) -> None:
+    ids, state = open_model(model).items.ids.to_list(), tmp_path / "state.json"
+
+    def user(*options: str) -> dict[str, Any]:
+        result = chat(["/history"], model, "--llm", "unigram", "--state", state, *options)
+        assert result.exit_code == 0, result.output
+        return dict(json.loads(state.read_text(encoding="utf-8"))["user"])
+
+    user("--history", ids[0], "--attribute", "club=jazz", "--attribute", "age=9")
+    assert user() == user() and user()["history"] == [ids[0]] and user()["forget"] == []
+    again = user("--history", ids[1], "--attribute", "age=10", "--forget", "club")
+    assert (again["history"], again["attributes"], again["forget"]) == ([ids[1]], {"club": "jazz", "age": "10"}, ["club"])
 
 
 def test_a_user_of_the_data_and_a_chatrec_model(chat: Chat, tmp_path: Path) -> None:
@@ -81,6 +99,23 @@ def test_a_user_of_the_data_and_a_chatrec_model(chat: Chat, tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     assert all(f"[{one}]" in result.stdout for one in data.items.decode(data.history(1)))
     assert sum(line[:3] in ("1. ", "2. ", "3. ") for line in result.stdout.splitlines()) == 2, "top comes from the model"
+
+
+def test_a_chatrec_model_brings_its_settings_along(chat: Chat, tmp_path: Path) -> None:
+    data = attribute_world(users=60, items=30, length=9, seed=1).data
+    asked: list[str] = []
+
+    def answer(body: dict[str, Any]) -> str:
+        asked.append(body["messages"][-1]["content"])
+        return "hm"
+
+    with chat_server(answer) as server:
+        config = ChatRECConfig(llm=f"openai:tiny@{server.url}", words=Words(things="tunes"), budget=Budget(tokens=10))
+        ChatREC(config).fit(data, FitOptions(quiet=True)).save_pretrained(tmp_path / "model")
+        refused = chat(["something"], tmp_path / "model")
+        assert refused.exit_code == 2 and "the budget of 10 tokens would be exceeded" in refused.stderr and not asked
+        result = chat(["something"], tmp_path / "model", "--set", "budget.tokens=100000", "--set", "words.acted=heard")
+    assert result.exit_code == 0 and any("tunes I have heard" in text for text in asked), result.output
 
 
 @pytest.mark.parametrize(

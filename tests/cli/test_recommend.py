@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_server import chat_server
 
 from tongtu import open_model
+from tongtu.core import FitOptions
+from tongtu.data.folder import save_dataset
+from tongtu.data.synthetic import attribute_world
+from tongtu.systems import make
 
 Run = Callable[..., Any]
 
@@ -74,3 +79,26 @@ def test_a_damaged_model_is_refused_by_name(tongtu: Run, model: Path, tmp_path: 
     result = tongtu("recommend", copy)
     assert result.exit_code == 2 and result.stderr.startswith(f"error: {weights} is damaged") and result.stderr.count("\n") == 1
     assert tongtu("recommend", tmp_path / "nothing").exit_code == 2
+
+
+def test_a_language_model_that_fails_is_told(tongtu: Run, tmp_path: Path) -> None:
+    data = attribute_world(users=60, items=30, length=9, seed=1).data
+    settings = {"llm": "openai:none@http://127.0.0.1:9/v1", "tries": 1, "answer": "list"}
+    make("llmrank", settings).fit(data, FitOptions(quiet=True)).save_pretrained(tmp_path / "ranker")
+    result = tongtu("recommend", tmp_path / "ranker", "-k", 3)
+    assert result.exit_code == 0 and "degraded: openai:none" in result.stderr and result.stdout.count("\n") >= 3
+    answer = json.loads(tongtu("recommend", tmp_path / "ranker", "-k", 3, "--json").stdout)
+    assert len(answer["items"]) == 3 and "does not answer" in answer["notes"]["degraded"]
+    save_dataset(data, tmp_path / "data")
+    result = tongtu("evaluate", tmp_path / "ranker", "--data", tmp_path / "data", "--json", tmp_path / "found.json")
+    assert "warning: 100% of the answers came without the language model" in result.stderr
+    assert json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["answering"] == {"degraded": 1}
+
+
+def test_a_language_model_that_says_nothing_is_told(tongtu: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TONGTU_CACHE", str(tmp_path / "cache"))
+    data = attribute_world(users=60, items=30, length=9, seed=1).data
+    with chat_server(lambda body: "I cannot rank them.") as server:
+        make("llmrank", {"llm": f"openai:shy@{server.url}", "answer": "list"}).fit(data, FitOptions(quiet=True)).save_pretrained(tmp_path / "ranker")
+        result = tongtu("recommend", tmp_path / "ranker", "-k", 3)
+    assert result.exit_code == 0 and "named no candidate" in result.stderr

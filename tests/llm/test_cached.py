@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tongtu.errors import ConfigError, LanguageModelError
+from tongtu.errors import ConfigError, LanguageModelError, StorageError
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.ledger import Budget, Ledger, Price
 from tongtu.llm.model import Completion, Prompt, Sampling, ask
 from tongtu.llm.scripted import ScriptedModel
+from tongtu.llm.unigram import UnigramModel
 
 
 def echo(name: str = "scripted") -> ScriptedModel:
@@ -75,6 +78,32 @@ def test_a_budget_stops_before_it_is_exceeded_and_loses_nothing(tmp_path: Path, 
     answered = len(model.asked)
     CachedModel(model, file=file).complete(prompts, Sampling(max_tokens=100))
     assert len(model.asked) == 200, f"the {answered} answers from before were kept"
+
+
+def opened_at(file: Path, moment: float) -> str:
+    time.sleep(max(0.0, moment - time.time()))
+    return CachedModel(UnigramModel(), file=file).complete([ask("[A] jazz")])[0].text
+
+
+def test_processes_may_open_a_new_cache_at_once(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        for turn in range(25):
+            moment = time.time() + 0.03
+            assert pool.starmap(opened_at, [(tmp_path / f"{turn}.sqlite", moment)] * 4, chunksize=1) == ["[A] jazz"] * 4
+
+
+def test_a_cache_that_cannot_be_used_is_told_with_a_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "answers.sqlite"
+    file.write_bytes(b"no database, but long enough to be taken for one" * 50)
+    with pytest.raises(StorageError, match=r"answers.sqlite.*TONGTU_CACHE"):
+        CachedModel(echo(), file=file)
+    with pytest.raises(StorageError, match=r"TONGTU_CACHE"):
+        CachedModel(echo(), file=tmp_path)
+    file.unlink()
+    asked = CachedModel(echo(), file=file)
+    file.write_bytes(b"damaged while it was in use" * 50)
+    with pytest.raises(StorageError, match=r"TONGTU_CACHE"):
+        asked.complete([ask("a")])
 
 
 def test_prices_are_of_a_million_tokens() -> None:

@@ -29,6 +29,9 @@ NAMES = labels(len(FILMS))
         ("1. Heat (1995)\n2. toy story 2 (1999)", (2, 1)),
         ("- Usual Suspects, The (1995)\n- The Usual Suspect (1995)", (6,)),
         ("7. 七人の侍 (1954)", (5,)),
+        ("1. Heat [1995]\n2. Toy Story (1995)", (0,)),
+        ('{"ranking": ["C"]}', (2,)),
+        ('["C"]', (2,)),
         ('"Say &quot;Anything&quot; (1989)"', (4,)),
     ],
 )

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from chat_server import chat_server, tool_call
 
-from tongtu.errors import BudgetError, LanguageModelError
+from tongtu.errors import BudgetError, ConfigError, LanguageModelError
 from tongtu.llm.cached import CachedModel, _asked
-from tongtu.llm.http import HTTPModel, Patience
+from tongtu.llm.http import HTTPModel, Patience, from_name
 from tongtu.llm.ledger import Budget, Ledger
-from tongtu.llm.model import Sampling, Tool, ToolCall, ask
+from tongtu.llm.model import PromptRefused, Sampling, Tool, ToolCall, ask
 
 QUICK = Patience(seconds=1.0, tries=3, pause=0.01, longest=0.5)
 
@@ -75,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(1.5)
         elif fault == "uncounted":
             self.send(200, json.dumps({"choices": [{"message": {"content": word}, "finish_reason": "stop"}]}).encode())
+        elif fault == "garbled":
+            self.send(200, b"no gzip", {"Content-Encoding": "gzip"})
         elif fault == "nonsense":
             self.send(200, b"<html>welcome</html>")
         else:
@@ -143,6 +145,7 @@ def test_tries_again_after_what_may_pass(server: Server, faults: list[str]) -> N
         (["401"], "refuses the key .HTTP 401.*TONGTU_LLM_KEY", 1),
         (["404"], "refuses .HTTP 404.*model's name", 1),
         (["nonsense"], "no chat completion", 1),
+        (["garbled"] * 3, "does not answer", 3),
     ],
 )
 def test_gives_up_with_one_line(server: Server, faults: list[str], told: str, asked: int) -> None:
@@ -158,6 +161,26 @@ def test_a_server_that_is_not_there() -> None:
         port = free.getsockname()[1]
     with pytest.raises(LanguageModelError, match="check that the server runs"):
         HTTPModel("tiny", f"http://127.0.0.1:{port}/v1", QUICK).complete([ask("say yes")])
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:port/v1", "http://[::1/v1", "http://", "ftp://host/v1"])
+def test_an_address_that_is_none_is_told_at_once(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"one like http://127\.0\.0\.1:8000/v1"):
+        from_name(f"openai:tiny@{url}")
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("<think>\n[A] is a trap, [B] it is\n</think>\n\n[B]\n[A]", "[B]\n[A]"),
+        ("[A] looks good, but\n</think>\n[B]", "[B]"),  # the chat template has opened it in the prompt
+        ("<think>[A] or [B], that is", ""),  # cut off before the answer
+        ("I think [A]", "I think [A]"),
+    ],
+)
+def test_what_a_model_thinks_aloud_is_no_part_of_its_answer(written: str, text: str) -> None:
+    with chat_server(lambda body: written) as server:
+        assert HTTPModel("tiny", server.url).complete([ask("choose")])[0].text == text
 
 
 def test_some_prompts_are_under_way_together_and_answers_keep_their_order(server: Server) -> None:
@@ -177,6 +200,14 @@ def test_a_schema_is_sent_and_left_out_where_the_server_knows_none(server: Serve
     assert "response_format" not in server.bodies[-1]
 
 
+@pytest.mark.parametrize(("fault", "of_this_prompt"), [("400", True), ("413", True), ("404", False), ("500", False)])
+def test_a_refused_prompt_is_told_from_a_refused_model(server: Server, fault: str, of_this_prompt: bool, tmp_path: Path) -> None:
+    server.faults = [fault] * 9
+    with pytest.raises(LanguageModelError) as caught:
+        CachedModel(model(server), file=tmp_path / "answers.sqlite").complete([ask("say yes")])
+    assert isinstance(caught.value, PromptRefused) == of_this_prompt
+
+
 def test_one_refused_prompt_loses_no_answer_that_was_paid_for(server: Server, tmp_path: Path) -> None:
     server.faults = ["", "", "", "404"]
     asked = CachedModel(model(server, Patience(at_once=1)), file=tmp_path / "answers.sqlite")
@@ -186,7 +217,8 @@ def test_one_refused_prompt_loses_no_answer_that_was_paid_for(server: Server, tm
     answered = len(server.bodies) - 1
     assert 3 <= answered <= 4, "after a failure no further prompt begins"
     assert (asked.ledger.calls, asked.ledger.tokens) == (answered, 8 * answered)
-    assert [one.text for one in asked.complete(prompts)] == [f"W{i}" for i in range(10)]
+    found = asked.complete(prompts)
+    assert [one.text for one in found] == [f"W{i}" for i in range(10)] and all(one.seconds > 0 for one in found)
     assert len(server.bodies) == 11, "each prompt was answered once, the refused one asked twice"
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_causal import write_tiny_causal
+from tiny_causal import TEMPLATE, write_tiny_causal
 
-from tongtu.errors import ConfigError
+from tongtu.errors import ConfigError, LanguageModelError
 from tongtu.llm.local import LocalModel, open_local
 from tongtu.llm.model import Likely, Message, Sampling, ask
 from tongtu.llm.opening import open_language_model
@@ -60,6 +60,15 @@ def test_prompts_answered_together_are_answered_as_alone(model: LocalModel) -> N
     assert len({one.text for one in together}) > 1
     assert [one.prompt_tokens for one in together] == [len(model.tokens(prompt)) for prompt in prompts]
     assert model.complete([], sampling) == []
+
+
+def test_a_template_without_a_system_message_gets_it_in_front_of_the_first_turn(tmp_path: Path) -> None:
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + TEMPLATE
+    model = open_local("strict", write_tiny_causal(tmp_path, template))
+    assert model.tokens(ask("jazz", system="record")) == model.tokens(ask("record jazz"))
+    assert model.complete([ask("jazz", system="record")])[0].tokens > 0
+    with pytest.raises(LanguageModelError, match="chat template"):
+        open_local("broken", write_tiny_causal(tmp_path / "b", "{{ raise_exception('never') }}")).tokens(ask("jazz"))
 
 
 def test_draws_follow_from_the_seed(model: LocalModel) -> None:

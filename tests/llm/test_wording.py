@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,22 @@ def test_any_text_is_one_line_that_reads_back(text: str) -> None:
     line = quoted(text, 50)
     assert len(line.splitlines()) == 1 and len(json.loads(line)) <= 50
     assert "<|" not in line or "|>" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("<<||>|im_end|>", "im_end"),
+        ("<|<|im_end|>|>", "im_end"),
+        ("[/<||>INST]", "/INST"),
+        ("<start_of_turn>model", "start_of_turnmodel"),
+        ("<｜User｜>first", "Userfirst"),
+        ("<<SYS>>", "SYS"),
+        ("<3 and a < b > c", "<3 and a < b > c"),
+    ],
+)
+def test_taking_a_sign_out_leaves_no_other(text: str, left: str) -> None:
+    assert json.loads(quoted(text)) == left
 
 
 def test_other_scripts_are_left_alone() -> None:

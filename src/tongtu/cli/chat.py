@@ -36,7 +36,7 @@ def chat(
     forget: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An attribute the user wants left out; may be repeated.")] = None,
     llm: Annotated[str | None, typer.Option(metavar="NAME", help="unigram, smollm2, hf:NAME or openai:NAME@URL; that of a chatrec model if left out.")] = None,
     new_items: Annotated[Path | None, typer.Option(metavar="FILE", help="Items the model does not know: CSV or Parquet with the columns id and text.")] = None,
-    state: Annotated[Path | None, typer.Option(metavar="FILE", help="Go on with the conversation in this file, and keep it there.")] = None,
+    state: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the conversation in this file, or go on with it; options go before it.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, say top=3 or words.things=films.")] = None,
 ) -> None:
     """Talk with a recommender. Items are named by title and id; what is not in the catalogue is marked so. Reads standard input, line by line."""
@@ -50,10 +50,11 @@ def chat(
     elif user is not None:
         _refuse("--user needs --data: say which data set the user is in")
     conversation = _conversation(recommender, llm, request, settings or [], catalogue)
-    if state is not None and state.exists():
-        conversation.restore(state)
     if new_items is not None:
         conversation.add_items(_table(new_items))
+    if state is not None and state.exists():
+        conversation.restore(state)
+        conversation.user = _over(conversation.user, request)
     for line in _lines():
         if not _command(conversation, line):
             break
@@ -62,17 +63,27 @@ def chat(
 
 
 def _conversation(recommender: Recommender, llm: str | None, request: Request, settings: list[str], catalogue: Any) -> Conversation:
-    from tongtu.config import build, parse_settings
+    from tongtu.config import build, merge, parse_settings, plain
     from tongtu.systems.prompted.chatrec import ChatREC
     from tongtu.systems.prompted.conversation import Conversation, ConversationConfig
 
     values = parse_settings(settings)
     if isinstance(recommender, ChatREC):
-        own = recommender.config
-        values = {"llm": own.llm, "words": dataclasses.asdict(own.words), "candidates": min(own.candidates, 200), "top": min(own.top, 50)} | values
+        own = plain(recommender.config)
+        kept = {field.name: own[field.name] for field in dataclasses.fields(ConversationConfig) if field.name in own}
+        values = merge(kept | {"candidates": min(own["candidates"], 200), "top": min(own["top"], 50)}, values)
     if llm is not None:
         values["llm"] = llm
     return Conversation(recommender, None, request, build(ConversationConfig, values, "chat"), catalogue)
+
+
+def _over(kept: Request, given: Request) -> Request:
+    """The user of a kept conversation, with what is said of them now: another history, further or other attributes, more to be forgotten."""
+    history = given if len(given.history) else kept
+    attributes = {**kept.attributes, **given.attributes}
+    return dataclasses.replace(
+        kept, history=history.history, times=history.times, ratings=history.ratings, attributes=attributes, forget=kept.forget | given.forget
+    )
 
 
 def _request(recommender: Recommender, history: str, attribute: list[str], forget: list[str]) -> Request:

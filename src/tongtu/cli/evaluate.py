@@ -45,7 +45,7 @@ def evaluate(
     warning = held_out_warning(getattr(system, "provenance", {}), rule, log) if known else None
     found = measure(system, split.test, split.train, rule.cutoffs, rule.seed, quiet=False)
     _print(found, rule)
-    for text in filter(None, (warning, _unknown(found.counts))):
+    for text in filter(None, (warning, _unknown(found.counts), _degraded(found))):
         note(text)
     if json is not None:
         record = {
@@ -57,6 +57,7 @@ def evaluate(
             "interval": found.interval,
             "slices": found.slices,
             "counts": found.counts,
+            "answering": {name: value / found.counts["cases"] for name, value in found.notes.items()},
             "ms_per_request": found.ms_per_request,
         }
         write_json(json, finite(record))
@@ -117,6 +118,11 @@ def _unknown(counts: Mapping[str, int]) -> str | None:
         return None
     targets, events = counts["unknown_targets"], counts["unknown_history_events"]
     return f"note: the model does not know {targets:,} of {counts['cases']:,} targets, which are misses, nor {events:,} events of the histories"
+
+
+def _degraded(found: Evaluation) -> str | None:
+    share = found.notes.get("degraded", 0) / found.counts["cases"]
+    return f"warning: {share:.0%} of the answers came without the language model, which failed" if share else None
 
 
 def _print(found: Evaluation, rule: EvalProtocol) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,11 +48,11 @@ def recommend(
         wish=wish,
         exclude_seen=not include_seen,
     )
-    rows = _answer(recommender, request, k)
+    rows, notes = _answer(recommender, request, k)
     if as_json:
-        print(json.dumps({"model": str(model), "items": rows, "skipped": skipped + unknown}, indent=2, ensure_ascii=False))
+        print(json.dumps({"model": str(model), "items": rows, "skipped": skipped + unknown, "notes": notes}, indent=2, ensure_ascii=False))
     else:
-        _show(rows)
+        _show(rows, notes)
 
 
 def _other_catalogue(recommender: Recommender, data: str) -> Recommender:
@@ -66,8 +66,8 @@ def _other_catalogue(recommender: Recommender, data: str) -> Recommender:
     return for_items(recommender, load(data))
 
 
-def _answer(recommender: Recommender, request: Any, k: int) -> list[dict[str, Any]]:
-    """One row an item: id, score and (where the model has it) text, best first."""
+def _answer(recommender: Recommender, request: Any, k: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """One row an item: id, score and (where the model has it) text, best first; and what the model notes of its answer."""
     from tongtu.cli.output import note
 
     if k > len(recommender.items):
@@ -78,14 +78,18 @@ def _answer(recommender: Recommender, request: Any, k: int) -> list[dict[str, An
     rows: list[dict[str, Any]] = []
     for code, score in zip(codes[codes != 0].tolist(), scores[codes != 0].tolist(), strict=True):
         rows.append({"id": recommender.items.ids[code - 1], "score": round(score, 6)} | ({} if text is None else {"text": text[code - 1]}))
-    return rows
+    return rows, dict(top.notes[0]) if top.notes else {}
 
 
-def _show(rows: Sequence[dict[str, Any]]) -> None:
+def _show(rows: Sequence[dict[str, Any]], notes: Mapping[str, Any]) -> None:
     from tongtu.cli.output import note, table
 
+    if "degraded" in notes:
+        note(f"degraded: {notes['degraded']}")
     if not rows:
-        note("note: nothing is left to recommend: every item was seen or not a candidate (see --include-seen)")
+        silent = "the language model named no candidate (a model fitted with --set unparsed=last lists them all the same)"
+        left = silent if notes.get("unnamed") else "every item was seen or not a candidate (see --include-seen)"
+        note(f"note: nothing is left to recommend: {left}")
         return
     titled = any(row.get("text") for row in rows)
     cells = [[str(rank), row["id"], *([row["text"]] if titled else []), f"{row['score']:.4g}"] for rank, row in enumerate(rows, 1)]

@@ -186,7 +186,7 @@ def slice_metrics(values: Mapping[str, Values], cases: Cases, train: Dataset, se
     "history length" parts by the number of events of the history; "target popularity" by the target's training events:
     "head", "middle" and "tail" are the most popular items that took a third of all training events, those of the next
     third, and the rest; "new" items have none; "target's training events" by their number itself; where candidates are given, "target's place"
-    by its index in their list, "absent" if it is not there. Each user attribute with at most
+    by its index in their list (each alone where there are no more than six), "absent" if it is not there. Each user attribute with at most
     20 values parts by its value.
     """
     names_of = [name for name in values if name.endswith(f"@{LIST}") or "@" not in name]
@@ -213,8 +213,7 @@ def partitions(cases: Cases, train: Dataset) -> Mapping[str, tuple[list[str], np
         "target's training events": _bands(_FREQUENCIES, train.item_counts[cases.target]),
     }
     if cases.requests.candidates is not None:
-        names, part = _bands(_PLACES, _listed(cases))
-        ways["target's place"] = ([*names, "absent"], np.where(part < 0, len(names), part))
+        ways["target's place"] = _by_place(cases)
     for column in train.user_attributes.iter_columns():
         text = column.cast(pl.String)
         names = sorted(text.drop_nulls().unique().to_list())
@@ -230,11 +229,15 @@ def _bands(bounds: Sequence[int], values: Offsets) -> tuple[list[str], npt.NDArr
     return [str(bounds[0]), *ends], np.searchsorted(bounds, values, side="right") - 1
 
 
-def _listed(cases: Cases) -> Offsets:
-    """int64[cases], the index of each target in its list of candidates, -1 where it is not there."""
+def _by_place(cases: Cases) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """By the index of each target in its list: each alone where there are few, as a protocol's `places` have it, else in bands."""
     lists = cases.requests.candidates or ()
     found = [np.flatnonzero(codes == target) if codes is not None else np.zeros(0, np.int64) for codes, target in zip(lists, cases.target, strict=True)]
-    return np.array([place[0] if len(place) else -1 for place in found], np.int64)
+    place = np.array([one[0] if len(one) else -1 for one in found], np.int64)
+    known = np.unique(place[place >= 0])
+    few = len(known) <= len(_PLACES)
+    names, part = ([str(one) for one in known], np.searchsorted(known, place)) if few else _bands(_PLACES, place)
+    return [*names, "absent"], np.where(place < 0, len(names), part)
 
 
 def _popularity_part(counts: Offsets) -> Offsets:

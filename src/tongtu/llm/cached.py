@@ -20,7 +20,7 @@ import numpy as np
 
 from tongtu.config import plain
 from tongtu.data.fetch import cache_folder
-from tongtu.errors import ConfigError, writing
+from tongtu.errors import ConfigError, StorageError, writing
 from tongtu.llm.ledger import Ledger
 from tongtu.llm.model import CallsTools, Completion, LanguageModel, Likelihoods, Likely, PartlyAnswered, Prompt, Sampling, ToolCall, most_tokens
 
@@ -45,7 +45,6 @@ class CachedModel:
         with writing(self._file):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._opened() as opened:
-                opened.execute("PRAGMA journal_mode=WAL")
                 opened.execute("CREATE TABLE IF NOT EXISTS answer (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 (frozen)
@@ -56,17 +55,14 @@ class CachedModel:
         """
         tools = len(json.dumps(plain(sampling)["tools"]).encode()) if sampling.tools else 0
 
-        def ask(rows: list[int]) -> list[Completion]:
+        def ask(rows: list[int]) -> list[Completion | None]:
             with self.ledger.room(sum(most_tokens(prompts[row]) + tools for row in rows), sampling.max_tokens * len(rows)):
                 started = time.perf_counter()
                 try:
                     found = self.model.complete([prompts[row] for row in rows], sampling)
                 except PartlyAnswered as error:
-                    self._count(error.answers, time.perf_counter() - started)
-                    raise
-                seconds = time.perf_counter() - started
-                self._count(found, seconds)
-                return [dataclasses.replace(one, seconds=seconds / len(rows)) for one in found]
+                    raise PartlyAnswered(str(error), self._counted(error.answers, time.perf_counter() - started)) from None
+                return self._counted(found, time.perf_counter() - started)
 
         keys = [self._key("complete", _plain(prompt), _asked(sampling)) for prompt in prompts]
         return self._answered(keys, ask, dataclasses.asdict, _to_completion)
@@ -98,9 +94,11 @@ class CachedModel:
         keys = [self._key("likely", _plain(prompt), list(texts)) for prompt, texts in zip(prompts, continuations, strict=True)]
         return self._answered(keys, ask, _from_likelihoods, _to_likelihoods)
 
-    def _count(self, answers: Sequence[Completion | None], seconds: float) -> None:
+    def _counted(self, answers: Sequence[Completion | None], seconds: float) -> list[Completion | None]:
+        """The answers with their shares of the time, after they went into the ledger."""
         got = [one for one in answers if one is not None]
         self.ledger.add(len(got), sum(one.prompt_tokens for one in got), sum(one.tokens for one in got), seconds)
+        return [None if one is None else dataclasses.replace(one, seconds=seconds / len(got)) for one in answers]
 
     def _answered(
         self, keys: list[str], ask: Callable[[list[int]], Sequence[Answer | None]], write: Callable[[Answer], Any], read: Callable[[Any], Answer]
@@ -143,19 +141,35 @@ class CachedModel:
 
 
 class _Connection:
-    """A connection that is closed again, so that no process holds the file open."""
+    """A connection that is closed again, so that no process holds the file open.
+
+    Raises:
+        StorageError: If the file is damaged or cannot be written.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def __enter__(self) -> sqlite3.Connection:
-        self._connection = sqlite3.connect(self._file, timeout=60)
+        try:
+            self._connection = sqlite3.connect(self._file, timeout=60)
+        except sqlite3.Error as error:
+            raise self._useless(error) from error
         return self._connection
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._connection.commit()
-        self._connection.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._connection.commit()
+        except sqlite3.Error as failed:
+            error = failed
+        finally:
+            self._connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise self._useless(error) from error
+
+    def _useless(self, error: sqlite3.Error) -> StorageError:
+        return StorageError(f"answers cannot be kept in {self._file} ({error}): delete it if damaged, free some disk space, or set TONGTU_CACHE elsewhere")
 
 
 def _plain(prompt: Prompt) -> list[list[str]]:

@@ -111,7 +111,7 @@ def _parts(line: str) -> list[str]:
 
 
 def _from_list(answer: str) -> list[str] | None:
-    """The elements of a JSON or Python list in the answer, or of the one list of a JSON object; None if there is none of two elements or more."""
+    """The elements of a JSON or Python list in the answer, or of the one list of a JSON object; None if there is none, or a number alone: "Heat [1995]"."""
     for text in (answer.strip(), *(found[0] for found in [_LIST.search(answer)] if found)):
         for read in (json.loads, ast.literal_eval):
             try:
@@ -121,5 +121,5 @@ def _from_list(answer: str) -> list[str] | None:
             if isinstance(value, dict):
                 value = next((one for one in value.values() if isinstance(one, list)), None)
             if isinstance(value, (list, tuple)) and all(isinstance(one, (str, int)) for one in value):
-                return [str(one) for one in value]
+                return None if len(value) == 1 and isinstance(value[0], int) else [str(one) for one in value]
     return None

@@ -22,10 +22,11 @@ import httpx
 
 from tongtu.config import plain
 from tongtu.errors import ConfigError, LanguageModelError
-from tongtu.llm.model import Completion, PartlyAnswered, Prompt, Sampling, ToolCall, most_tokens
+from tongtu.llm.model import Completion, PartlyAnswered, Prompt, PromptRefused, Sampling, ToolCall, most_tokens, without_thoughts
 
 _AGAIN = {408, 409, 429, 500, 502, 503, 504}
 _REFUSED = {400, 422, 501}
+_THIS_PROMPT = {400, 413, 422}
 KEYS = ("TONGTU_LLM_KEY", "OPENAI_API_KEY")
 
 
@@ -59,8 +60,8 @@ class HTTPModel:
     """
 
     def __init__(self, name: str, url: str, patience: Patience = Patience(), transport: httpx.BaseTransport | None = None) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"language model openai:{name}@{url}: the address must begin with http:// or https://")
+        if not _is_address(url):
+            raise ConfigError(f"language model openai:{name}@{url}: the address must be one like http://127.0.0.1:8000/v1, or https://")
         self.name, self._model, self._patience = f"openai:{name}@{url}", name, patience
         key = next((os.environ[variable] for variable in KEYS if os.environ.get(variable)), None)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -81,8 +82,11 @@ class HTTPModel:
             failed = next((one.exception() for one in as_completed(under_way) if one.exception()), None)
             if failed is not None:
                 pool.shutdown(cancel_futures=True)
-        if isinstance(failed, LanguageModelError):
-            raise PartlyAnswered(str(failed), [None if one.cancelled() or one.exception() else one.result() for one in under_way]) from None
+        answers = [None if one.cancelled() or one.exception() else one.result() for one in under_way]
+        if isinstance(failed, LanguageModelError) and any(answers):
+            raise PartlyAnswered(str(failed), answers) from None
+        if failed is not None:
+            raise failed
         return [one.result() for one in under_way]
 
     def _one(self, prompt: Prompt, sampling: Sampling) -> Completion:
@@ -117,7 +121,7 @@ class HTTPModel:
                 if answer.status_code not in _AGAIN:
                     return answer
                 last, asked_for = f"HTTP {answer.status_code}", _seconds(answer.headers.get("Retry-After"))
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 last = str(error) or type(error).__name__
             if attempt + 1 == self._patience.tries or asked_for > self._patience.longest:
                 break
@@ -129,15 +133,18 @@ class HTTPModel:
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise LanguageModelError(f"{self.name} refuses the key (HTTP {answer.status_code}): set {KEYS[0]} in the environment")
         if answer.is_error:
-            raise LanguageModelError(f"{self.name} refuses (HTTP {answer.status_code}: {' '.join(answer.text.split())[:160]}): check the model's name")
+            said = f"{self.name} refuses (HTTP {answer.status_code}: {' '.join(answer.text.split())[:160]})"
+            if answer.status_code in _THIS_PROMPT:
+                raise PromptRefused(f"{said}: check the model's name, or ask less at once")
+            raise LanguageModelError(f"{said}: check the model's name")
         try:
             found = answer.json()
             choice, used = found["choices"][0], found.get("usage") or {}
-            text = str(choice["message"].get("content") or "").strip()
+            text = str(choice["message"].get("content") or "")
             read = int(used.get("prompt_tokens") or most_tokens(prompt))
             written = int(used.get("completion_tokens") or min(len(text.encode()), sampling.max_tokens))
             calls = tuple(call for one in choice["message"].get("tool_calls") or () if (call := _call(one["function"])) is not None)
-            return Completion(text, read, written, choice.get("finish_reason") == "length", calls=calls)
+            return Completion(without_thoughts(text), read, written, choice.get("finish_reason") == "length", calls=calls)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise LanguageModelError(f"{self.name} answers what is no chat completion: check that the address is that of an OpenAI-compatible server") from None
 
@@ -152,6 +159,14 @@ def from_name(name: str, patience: Patience | None = None) -> HTTPModel:
     if not model or not url:
         raise ConfigError(f"language model {name!r}: write openai:NAME@URL, for example openai:qwen@http://127.0.0.1:8000/v1")
     return HTTPModel(model, url, patience or Patience())
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.host)
 
 
 def _call(function: Any) -> ToolCall | None:

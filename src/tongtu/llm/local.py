@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from tongtu.errors import LanguageModelError
-from tongtu.llm.model import Completion, Likelihoods, Prompt, Sampling
+from tongtu.llm.model import Completion, Likelihoods, Prompt, PromptRefused, Sampling, without_thoughts
 from tongtu.pretrained import fingerprint, open_pretrained, settings_of
 
 _PROMPT_TOKENS_AT_ONCE = 4_096
@@ -47,7 +48,7 @@ class LocalModel:
         """See `LanguageModel.complete`; prompts of like length are answered together, but for answers that are drawn, which would depend on their batch.
 
         Raises:
-            LanguageModelError: If a prompt and its answer are longer than the model's context.
+            PromptRefused: If a prompt and its answer are longer than the model's context.
         """
         tokens = [self.tokens(prompt) for prompt in prompts]
         answers: list[Completion | None] = [None] * len(prompts)
@@ -63,12 +64,21 @@ class LocalModel:
         return [self._likely(self.tokens(prompt), list(texts)) for prompt, texts in zip(prompts, continuations, strict=True)]
 
     def tokens(self, prompt: Prompt) -> list[int]:
-        """The prompt as the model reads it, up to where its answer begins."""
+        """The prompt as the model reads it, up to where its answer begins; a system message stands in the first turn where the chat template has none.
+
+        Raises:
+            LanguageModelError: If the chat template refuses the turns.
+        """
         turns = [{"role": message.role, "content": self._without_signs(message.text)} for message in prompt]
         if self._tokenizer.chat_template is None:
             text = "".join(f"{turn['role']}: {turn['content']}\n" for turn in turns) + "assistant:"
             return list(self._tokenizer(text)["input_ids"])
-        return list(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False))
+        for form in (turns, _without_system(turns)):
+            try:
+                return list(self._tokenizer.apply_chat_template(form, add_generation_prompt=True, tokenize=True, return_dict=False))
+            except TemplateError as error:
+                refused = str(error)
+        raise LanguageModelError(f"the chat template of {self.name} takes no such turns ({refused}): choose an instruct model")
 
     def _without_signs(self, text: str) -> str:
         """A text in which nothing opens or ends a turn: the tokenizer's own signs lose their shape."""
@@ -82,7 +92,7 @@ class LocalModel:
 
     def _refuse_long(self, tokens: int) -> None:
         if self._context is not None and tokens > self._context:
-            raise LanguageModelError(f"{self.name} reads {self._context:,} tokens and was given {tokens:,}: show it less history or fewer candidates")
+            raise PromptRefused(f"{self.name} reads {self._context:,} tokens and was given {tokens:,}: show it less history or fewer candidates")
 
     @torch.inference_mode()
     def _likely(self, prompt: list[int], texts: list[str]) -> Likelihoods:
@@ -134,7 +144,7 @@ class LocalModel:
     def _completion(self, prompt_tokens: int, new: list[int], sampling: Sampling) -> Completion:
         stop = next((place for place, token in enumerate(new) if token in self._end), None)
         written = new if stop is None else new[:stop]
-        text = self._tokenizer.decode(written, skip_special_tokens=True).strip()
+        text = without_thoughts(self._tokenizer.decode(written, skip_special_tokens=True))
         return Completion(text, prompt_tokens, len(written), cut=stop is None and len(new) >= sampling.max_tokens)
 
 
@@ -145,6 +155,14 @@ def open_local(name: str, model: str | Path) -> LocalModel:
         ConfigError: If there is none.
     """
     return LocalModel(name, *open_pretrained(model, causal=True))
+
+
+def _without_system(turns: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The turns with the system message, where there is one, as the beginning of the first."""
+    if len(turns) < 2 or turns[0]["role"] != "system":
+        return turns
+    system, first, *others = turns
+    return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *others]
 
 
 def _repeated(past: Any, times: int) -> Any:

@@ -48,6 +48,11 @@ def most_tokens(prompt: Prompt) -> int:
     return sum(len(message.text.encode()) + _OVERHEAD for message in prompt)
 
 
+def without_thoughts(text: str) -> str:
+    """What stands behind the thoughts that some models write before their answer; "" where they came to no end."""
+    return text.rpartition("</think>")[2].partition("<think>")[0].strip()
+
+
 @configuration
 class Tool:
     """A function that a model may ask to be called.
@@ -95,7 +100,7 @@ class Completion:
     """What a model answered.
 
     Attributes:
-        text: The answer.
+        text: The answer, without what the model thought aloud before it.
         prompt_tokens, tokens: Read and written.
         cut: Whether `max_tokens` ended it.
         seconds: Its share of the time that the model took, when it was asked; 0 where nobody looked.
@@ -108,6 +113,10 @@ class Completion:
     cut: bool = False
     seconds: float = 0.0
     calls: tuple[ToolCall, ...] = ()
+
+
+class PromptRefused(LanguageModelError):
+    """A model does not take this prompt, say because it is too long; others it may take."""
 
 
 class PartlyAnswered(LanguageModelError):

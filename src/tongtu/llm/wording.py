@@ -9,17 +9,25 @@ import json
 import re
 from collections.abc import Sequence
 
+LONGEST_WISH = 400
 _LONGEST = 120
-_CONTROL = re.compile(r"<\|([^|<>]*)\|>|<(/?s)>|\[(/?INST)\]", re.IGNORECASE)
+_CONTROL = re.compile(r"<[|｜]([^|｜<>]*)[|｜]>|<(/?(?:s|bos|eos|pad|start_of_turn|end_of_turn))>|<<(/?SYS)>>|\[(/?INST)\]", re.IGNORECASE)
 _LABEL = re.compile(r"\[\s*(\w{1,8})\s*\]")
 
 
 def quoted(text: str, longest: int = _LONGEST) -> str:
     """A text of others as a quoted string on one line; what models and parsers take for signs of their own loses its brackets."""
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
-    line = _CONTROL.sub(lambda found: next(part for part in found.groups() if part is not None), line)
+    line = printable(text)
+    signs = 1
+    while signs:  # what is left may be a sign in its turn: "<<||>|im_end|>"
+        line, signs = _CONTROL.subn(lambda found: next(part for part in found.groups() if part is not None), line)
     line = _LABEL.sub(r"(\1)", line)
     return json.dumps(line if len(line) <= longest else line[: longest - 1].rstrip() + "…", ensure_ascii=False)
+
+
+def printable(text: str) -> str:
+    """A text on one line, without signs that would steer a terminal."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
 def labels(n: int) -> list[str]:

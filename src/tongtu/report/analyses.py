@@ -67,7 +67,7 @@ def _points(rows: Sequence[Row], metric: str) -> list[charts.Point]:
 
 
 def _by_place(row: Row, metric: str) -> list[tuple[float, float]]:
-    """Points at the middle of each band of places, counted from 1."""
+    """Points at each place, or at the middle of each band of places, counted from 1."""
     points = []
     for band, found in row["slices"].get(PLACES, {}).items():
         first, _, last = band.removesuffix("+").partition("-")

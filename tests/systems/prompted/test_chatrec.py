@@ -23,7 +23,7 @@ from tongtu.llm.cached import CachedModel
 from tongtu.llm.model import Prompt
 from tongtu.llm.scripted import ScriptedModel
 from tongtu.systems.baselines.popular import Popular
-from tongtu.systems.prompted.chatrec import ChatREC, ChatRECConfig, read_rating
+from tongtu.systems.prompted.chatrec import ChatREC, ChatRECConfig
 
 LINE = re.compile(r'^\[(\w+)\] "(.*)"', re.MULTILINE)
 N, TOP = 8, 3
@@ -109,10 +109,11 @@ def test_a_failing_model_leaves_the_recommenders_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "rating"),
-    [("4", 4), ("4.0", 4), ("4/5", 4), ("I would say 3,5 stars", 3.5), ("Four", 4), ("99", 5), ("0", 1), ("no idea", None), ("", None), ("B2B", None)],
+    [("4/5", 4), ("I would say 3,5 stars", 3.5), ("On a scale from 1 to 5, I would say 4", 4), ("8 out of 10", 4), ("99", 5), ("no idea", 2), ("B2B", 2)],
 )
-def test_ratings_are_read_and_kept_within_the_scale(text: str, rating: float | None) -> None:
-    assert read_rating(text, 1, 5) == rating
+def test_ratings_are_read_and_kept_within_the_scale(text: str, rating: float, tmp_path: Path) -> None:
+    user = Request(history=np.array([4], np.int32), ratings=np.array([2], np.float32))
+    assert chatrec(answering(lambda prompt: text), tmp_path).rate([user], np.array([3], np.int32)) == [rating]
 
 
 def test_rates_by_the_model_else_by_the_users_mean(tmp_path: Path) -> None:

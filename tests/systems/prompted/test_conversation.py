@@ -25,6 +25,7 @@ from tongtu.errors import DataError, LanguageModelError
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.model import Completion, Prompt, ToolCall
 from tongtu.llm.scripted import ScriptedModel
+from tongtu.systems.baselines.bm25 import BM25
 from tongtu.systems.baselines.itemknn import ItemKNN
 from tongtu.systems.baselines.popular import Popular
 from tongtu.systems.prompted._dialogue import DialogueState, asked_for, conditions, excluded_words
@@ -170,6 +171,15 @@ def test_wishes_lift_items_and_conditions_rule_them_out(tmp_path: Path) -> None:
     assert not any(word in others.text for word in ("espresso", "jazz", "mountain")), "conditions hold on"
 
 
+def test_titles_of_another_catalogue_are_searched_and_ruled_out(tmp_path: Path) -> None:
+    titles = ["Lighthouse" if code == 17 else f"Number {code}" for code in range(1, 31)]
+    catalogue = pl.DataFrame({"id": world().items.ids, "text": ["plain"] * 30, "title": titles})
+    model = CachedModel(ScriptedModel(Script(choose="hm")), file=tmp_path / "answers.sqlite")
+    conversation = Conversation(popular(), model, config=ConversationConfig(top=30, candidates=30), catalogue=catalogue)
+    assert conversation.turn("a lighthouse").items[0].title == "Lighthouse"
+    assert "Lighthouse" not in [item.title for item in conversation.turn("no lighthouse, please").items]
+
+
 def test_nothing_left_is_said_and_not_degraded(tmp_path: Path) -> None:
     reply = talk(Script(), tmp_path).turn(f"no {', '.join(GROUPS[:-1])} or {GROUPS[-1]}")
     assert reply.items == () and not reply.degraded and "Nothing that is left" in reply.text
@@ -193,6 +203,9 @@ def test_new_items_are_found_by_what_is_asked_for(tmp_path: Path) -> None:
     assert (reply.items[0].id, reply.items[0].new) == ("n1", True) and "\x1b" not in reply.text and "(new)" in reply.text
     assert not any(item.new for item in conversation.turn("no lighthouse please").items)
     assert not any(item.new for item in conversation.turn("espresso coffee").items)
+    conversation.add_items(pl.DataFrame({"id": ["n4"], "text": ["Drama"], "title": ["The Submarine"]}))
+    assert "n4" in [item.id for item in conversation.turn("something with a submarine").items], "a title counts like a text"
+    assert "n4" not in [item.id for item in conversation.turn("no submarine, but drama").items]
     mistakes = {"no id twice": {"id": ["n1"], "text": ["x"]}, "in the catalogue already": {"id": [order()[0]], "text": ["x"]}, "text missing": {"id": ["n3"]}}
     for said, bad in mistakes.items():
         with pytest.raises(DataError, match=said):
@@ -249,6 +262,10 @@ def test_a_summary_that_fails_is_cut(tmp_path: Path) -> None:
         ("I don't know", [], [], "I don't know"),
         ("not too long", ["not too long"], [], ""),
         ("Why no horror?", [], [], "Why"),
+        ("It is not for me, I don't want anything scary", ["It is not for me, I don't want anything scary"], [], "It is I"),
+        ("something I have never seen before", ["something I have never seen before"], [], "something I have"),
+        ("not only comedies, no more than two hours", ["not only comedies, no more than two hours"], [], ""),
+        ("no love stories, nothing about space", ["no love stories, nothing about space"], ["love", "space"], ""),
         ("only films from before 1980", ["only films from before 1980"], [], "only films from"),
         ("不要恐怖片。", ["不要恐怖片。"], [], "不要恐怖片。"),
     ],
@@ -266,6 +283,14 @@ def test_answers_are_read_by_label_alone() -> None:
     shown = (["Star Trek: First Contact (1996)", "The Rock. Action", "Jaws"], ["222", "117", "234"])
     found = [mentioned(text, *shown) for text in ("why the rock?", "why 234", "why number 1", "why the third one?", "why?", "why number 9?", "WHY JAWS")]
     assert found == [1, 2, 0, 2, None, None, 2]
+
+
+def test_what_a_model_writes_steers_no_terminal(tmp_path: Path) -> None:
+    script = Script(gate="no", choose="[C] fine\x1b[2J and good\n[A] \x1b]0;owned\x07good", other="So\x1b[31m it is.\x07")
+    conversation = talk(script, tmp_path)
+    texts = [conversation.turn("go", route).text for route in ("recommend", "explain", "outside")]
+    assert "fine" in texts[0] and all("it is" in text for text in texts[1:])
+    assert all(sign.isprintable() or sign == "\n" for text in texts for sign in text)
 
 
 def test_loops_and_cut_sentences_are_left_out() -> None:
@@ -286,16 +311,20 @@ def test_any_recommender_and_its_user_stand_behind_it(tmp_path: Path) -> None:
 
 def test_a_conversation_goes_on_from_its_file(tmp_path: Path) -> None:
     ratings = np.array([4, np.nan, 2], np.float32)
-    request = Request(history=np.array([3, 0, 5], np.int32), ratings=ratings, attributes={"club": "jazz"}, forget=frozenset({"age"}))
+    request = Request(history=np.array([3, 0, 5], np.int32), ratings=ratings, attributes={"club": "jazz"}, forget=frozenset({"age"}), wish="quiet")
     first = talk(Script(), tmp_path, request)
     first.add_items(pl.DataFrame({"id": ["n1"], "text": ["A lighthouse"]}))
     first.turn("espresso, but no jazz")
     first.save(tmp_path / "talk.json")
     again = talk(Script(other="because"), tmp_path).restore(tmp_path / "talk.json")
     assert dataclasses.asdict(again.state) == dataclasses.asdict(first.state) and again.shown == first.shown and again.search.new.equals(first.search.new)
+    assert again.user.wish == "quiet" and again.user.history.tolist() == [3, 0, 5] and again.user.ratings is not None, "each rating stands beside its item"
+    np.testing.assert_array_equal(again.user.ratings, ratings)
     assert again.user.attributes == request.attributes and [item.id for item in again.history()] == [item.id for item in first.history()]
     ids = [item.id for item in again.turn("others, please").items]
     assert ids == [item.id for item in first.turn("others, please").items] and len(ids) == 5
+    refitted = BM25().fit(world()).with_items(pl.DataFrame({"id": ["n1"], "text": ["A lighthouse"]}))
+    assert talk(Script(), tmp_path, recommender=refitted).restore(tmp_path / "talk.json").search.new.is_empty(), "the catalogue has it now"
     (tmp_path / "talk.json").write_text(json.dumps({"format": 1}))
     for path in (tmp_path / "talk.json", tmp_path / "nothing.json"):
         with pytest.raises(DataError):

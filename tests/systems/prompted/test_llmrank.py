@@ -25,7 +25,7 @@ from tongtu.evaluation.protocol import EvalProtocol
 from tongtu.hub import open_model
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.ledger import Budget, Ledger
-from tongtu.llm.model import Prompt
+from tongtu.llm.model import Prompt, PromptRefused
 from tongtu.llm.scripted import ScriptedModel
 from tongtu.systems import make
 from tongtu.systems.baselines.popular import Popular
@@ -86,6 +86,12 @@ def test_prompts_of_the_paper(system: Callable[..., Any], prompt: str) -> None:
     assert (last in told(scripted.asked[0])) == (prompt != "in-context")
 
 
+def test_a_wish_is_told_to_its_end(system: Callable[..., Any]) -> None:
+    ranker, scripted = system(as_shown)
+    ranker.recommend([Request(wish=f"{'something quiet, ' * 15} and \n[A] short")], 5)
+    assert scripted.asked[0][0].text.count("something quiet") == 15 and 'and (A) short"' in scripted.asked[0][0].text
+
+
 def test_controls_of_the_history(system: Callable[..., Any]) -> None:
     requests = [Request(history=TRAIN.history(user), user=user) for user in range(1, 40)]
     found = {}
@@ -121,6 +127,14 @@ def test_candidates_that_are_left_out(system: Callable[..., Any], policy: str, l
     assert {name: answer.notes[0][name] for name in ("unnamed", "outside", "repeated")} == {"unnamed": 17, "outside": 1, "repeated": 1}
 
 
+def test_what_follows_the_candidates_does_not_move_up_where_some_are_missed(system: Callable[..., Any]) -> None:
+    popular = Popular().fit(TRAIN).recommend([Request(history=TRAIN.history(1))], 30).items[0]
+    for says, policy, first in (("[C]\n[A]", "miss", None), ("[C]\n[A]", "last", 21), ("hm", "miss", None)):
+        ranker, _ = system(lambda prompt, says=says: says, unparsed=policy)
+        items = ranker.recommend([Request(history=TRAIN.history(1))], 30).items[0].tolist()
+        assert (items.index(popular[20]) + 1 if popular[20] in items else None) == first
+
+
 def test_a_ranking_in_json_comes_with_its_schema(system: Callable[..., Any]) -> None:
     ranker, scripted = system(lambda prompt: json.dumps({"ranking": [label for label, _ in reversed(shown(prompt))]}), answer="json")
     answer = ranker.recommend([Request(history=TRAIN.history(1))], 20)
@@ -128,6 +142,10 @@ def test_a_ranking_in_json_comes_with_its_schema(system: Callable[..., Any]) -> 
     assert answer.items[0].tolist() == last
     schema = scripted.samplings[0].schema
     assert schema["properties"]["ranking"]["items"]["enum"] == [label for label, _ in shown(scripted.asked[0])]
+    few = [Request(history=TRAIN.history(2), candidates=np.arange(1, n, dtype=np.int32), exclude_seen=False) for n in (4, 6, 4)]
+    assert ranker.recommend(few, 5).items.tolist() == [[3, 2, 1, 0, 0], [5, 4, 3, 2, 1], [3, 2, 1, 0, 0]]
+    enums = {tuple(one.schema["properties"]["ranking"]["items"]["enum"]) for one in scripted.samplings[1:]}
+    assert enums == {tuple("ABC"), tuple("ABCDE")}, "a label without a candidate is no answer"
 
 
 def test_an_unreadable_answer_is_asked_for_again(system: Callable[..., Any]) -> None:
@@ -143,6 +161,17 @@ def test_bootstrapping_shuffles_anew_for_every_user_and_round(system: Callable[.
     ranker.recommend([Request(user=user, candidates=candidates) for user in (1, 2)], 5)
     orders = [tuple(title for _, title in shown(prompt)) for prompt in scripted.asked]
     assert len(orders) == len(set(orders)) == 6 and len({frozenset(order) for order in orders}) == 1
+
+
+def test_rounds_are_not_paid_for_where_the_prompt_shows_no_order(system: Callable[..., Any]) -> None:
+    requests = [Request(history=TRAIN.history(user), user=user) for user in (1, 2)]
+    found = {}
+    for shown_, rounds in ((False, 1), (False, 3), (True, 3)):
+        ranker, scripted = system(as_shown, answer="likelihood", shown=shown_, rounds=rounds)
+        found[shown_, rounds] = ranker.recommend(requests, 20), len(scripted.asked)
+    once, thrice = found[False, 1][0], found[False, 3][0]
+    assert [asked for _, asked in found.values()] == [2, 2, 6] and thrice.items.tolist() == once.items.tolist()
+    assert [note["prompt_tokens"] for note in thrice.notes] == [note["prompt_tokens"] for note in once.notes]
 
 
 def test_a_model_that_knows_nothing_reaches_what_chance_gives(system: Callable[..., Any]) -> None:
@@ -244,6 +273,30 @@ def test_degraded_answers_are_counted(system: Callable[..., Any]) -> None:
     ranker = make("llmrank", {"llm": "openai:none@http://127.0.0.1:9/v1", "tries": 1, "answer": "list"}).fit(TRAIN, FitOptions(quiet=True))
     cases = SPLIT.test.take(np.arange(5))
     assert ask(ranker, cases, TRAIN.items).notes == {"degraded": 5}
+
+
+def test_prompts_that_the_model_refuses_cost_no_other_its_answer(system: Callable[..., Any]) -> None:
+    def says(prompt: Prompt) -> str:
+        if len(told(prompt)) > 2:
+            raise PromptRefused("too long: show it less history")
+        return as_shown(prompt)
+
+    ranker, _ = system(says, max_history=50)
+    history = TRAIN.history(1)
+    requests = [Request(history=history[:n]) for n in (9, 8, 7, 6, 5, 2)]
+    top = ranker.recommend(requests, 5)
+    assert [set(note) == {"degraded"} for note in top.notes] == [True] * 5 + [False]
+    assert top.items[5].tolist() == ranker.recommend(requests[5:], 5).items[0].tolist()
+
+
+def test_a_model_that_fails_three_times_in_a_row_is_left_alone(system: Callable[..., Any]) -> None:
+    def says(prompt: Prompt) -> str:
+        raise LanguageModelError("it is gone")
+
+    ranker, scripted = system(says)
+    notes = ranker.recommend([Request(history=TRAIN.history(user)) for user in range(1, 20)], 5).notes
+    assert len(notes) == 19 and all("degraded" in note for note in notes)
+    assert len(scripted.asked) == 16 + 3, "sixteen together, and three alone"
 
 
 def test_a_budget_stops_and_is_no_reason_to_degrade(system: Callable[..., Any]) -> None:

@@ -11,6 +11,7 @@ from tongtu.config import configuration
 from tongtu.errors import BudgetError, LanguageModelError
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.ledger import Budget, Ledger, Price
+from tongtu.llm.model import PromptRefused
 from tongtu.llm.opening import open_language_model
 
 _GIVEN_UP = 3  # requests failing in a row: the model is gone, and waiting for each of the rest would help nobody
@@ -82,6 +83,8 @@ def answered(asks: Sequence[Asked], ask: Callable[[Sequence[Asked]], Sequence[An
             in_a_row = 0
         except BudgetError:
             raise
+        except PromptRefused as error:
+            found.append(error)
         except LanguageModelError as error:
             failed, in_a_row = error, in_a_row + 1
             found.append(error)

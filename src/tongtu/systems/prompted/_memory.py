@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from tongtu.core import Request
+from tongtu.core import PAD, Request
 from tongtu.systems.prompted._dialogue import DialogueState
 from tongtu.systems.prompted._search import Candidate
 
@@ -24,7 +24,7 @@ def to_json(conversation: Conversation) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "user": {
-            "history": items.decode(user.history),
+            "history": [None if code == PAD else items.ids[code - 1] for code in user.history.tolist()],
             "times": None if user.times is None else user.times.tolist(),
             "ratings": None if user.ratings is None else [None if np.isnan(one) else float(one) for one in user.ratings],
             "code": user.user,
@@ -32,6 +32,7 @@ def to_json(conversation: Conversation) -> dict[str, Any]:
             "forget": sorted(user.forget),
             "candidates": None if user.candidates is None else items.decode(user.candidates),
             "exclude_seen": user.exclude_seen,
+            "wish": user.wish,
         },
         "state": conversation.state.to_json(),
         "shown": [{"id": one.id, "title": one.title, "text": one.text, "why": one.why, "new": one.new} for one in conversation.shown],
@@ -61,9 +62,10 @@ def from_json(conversation: Conversation, value: Mapping[str, Any]) -> None:
         forget=frozenset(user["forget"]),
         candidates=None if user["candidates"] is None else items.encode(user["candidates"]),
         exclude_seen=bool(user["exclude_seen"]),
+        wish=user.get("wish"),
     )
-    known = set(conversation.search.new["id"])
-    new = [one for one in value["new items"] if one["id"] not in known]
+    known = set(conversation.search.new["id"])  # the catalogue, too, may have met them since
+    new = [one for one in value["new items"] if one["id"] not in known and items.encode([one["id"]])[0] == PAD]
     if new:
         conversation.add_items(pl.DataFrame(new))
     conversation.user, conversation.state, conversation.shown = request, state, shown

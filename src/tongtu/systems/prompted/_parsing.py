@@ -11,7 +11,7 @@ _SCALE = re.compile(
     r"\b(?:scale\s+(?:of|from)?|from|between)\s*\d+\s*(?:to|and|-|–)\s*\d+(?:\s+stars?)?"
     r"|\b\d+\s*[-–]\s*\d+\s+scale\b|\b\d+\s+stars?\s+to\s+\d+\s+stars?"
 )
-_NUMBER = r"(?<![\d.])(-?\d{1,3}(?:[.,]\d{1,6})?)(?![\d])"
+_NUMBER = r"(?<![\w.])(-?\d{1,3}(?:[.,]\d{1,6})?)(?![\d])"
 _OF = re.compile(rf"{_NUMBER}\s*(?:stars?\s*)?(?:/|out\s+of|of)\s*(\d{{1,3}})(?!\d)")
 _STARS = re.compile(rf"{_NUMBER}\s*-?\s*stars?\b")
 _NAMED = re.compile(rf"\b(?:rating|stars?|score|answer)\b\W{{0,6}}(?:(?:is|of|be|would be)\s+)?{_NUMBER}")

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tongtu.core import Request
-from tongtu.llm.wording import labelled, numbered, quoted
+from tongtu.llm.wording import LONGEST_WISH, labelled, numbered, quoted
 from tongtu.systems.prompted._chat_templates import PROFILE
 from tongtu.systems.prompted._templates import Words
 
@@ -31,5 +31,5 @@ def profile(request: Request, history: Sequence[tuple[str, float | None]], words
     else:
         parts.append(PROFILE["none"].format(**told))
     if request.wish:
-        parts.append(PROFILE["wish"].format(wish=quoted(request.wish, longest=400)))
+        parts.append(PROFILE["wish"].format(wish=quoted(request.wish, LONGEST_WISH)))
     return "\n\n".join(parts)

@@ -124,21 +124,30 @@ class Judge:
             self._prior |= dict(zip(block.tolist(), likely.mean.astype(np.float64).tolist(), strict=True))
 
     def _by_list(self, questions: Sequence[Question], seed: int) -> list[Judged]:
-        schema = _schema(self.config.candidates) if self.config.answer == "json" else None
-        sampling = Sampling(temperature=self.config.temperature, max_tokens=self.config.max_tokens, seed=seed, schema=schema)
         prompts = [one.prompt for one in questions]
-        answers = self.model.complete(prompts, sampling)
+        answers = self._written(prompts, questions, seed)
         judged = [self._read(one, answer) for one, answer in zip(questions, answers, strict=True)]
         for _ in range(self.config.retries):
             rows = [row for row, one in enumerate(judged) if np.isnan(one.worth).all() and len(one.worth)]
             for row in rows:
                 prompts[row] = (*prompts[row], Message("assistant", answers[row].text), Message("user", AGAIN))
-            for row, answer in zip(rows, self.model.complete([prompts[row] for row in rows], sampling), strict=True):
+            for row, answer in zip(rows, self._written([prompts[row] for row in rows], [questions[row] for row in rows], seed), strict=True):
                 before, answers[row] = judged[row].notes, answer
                 judged[row] = self._read(questions[row], answer)
                 judged[row].notes |= {name: before[name] + judged[row].notes[name] for name in ("prompt_tokens", "completion_tokens", "seconds", "asked again")}
                 judged[row].notes["asked again"] += 1
         return judged
+
+    def _written(self, prompts: Sequence[Prompt], questions: Sequence[Question], seed: int) -> list[Completion]:
+        """What the model writes to prompts about questions; under a schema it may name the labels that there are."""
+        sizes = np.array([len(one.names) if self.config.answer == "json" else 0 for one in questions], np.int64)
+        answers: dict[int, Completion] = {}
+        for size in np.unique(sizes):
+            rows = np.flatnonzero(sizes == size).tolist()
+            schema = _schema(int(size)) if size else None
+            sampling = Sampling(temperature=self.config.temperature, max_tokens=self.config.max_tokens, seed=seed, schema=schema)
+            answers |= dict(zip(rows, self.model.complete([prompts[row] for row in rows], sampling), strict=True))
+        return [answers[row] for row in range(len(prompts))]
 
     def _read(self, question: Question, answer: Completion) -> Judged:
         """A written list: the first named is worth 1, the last of n 1/n."""
@@ -209,7 +218,7 @@ def by_worth(one: Shortlist, worth: Worth, silent_last: bool) -> tuple[Codes, Wo
 def top_lists(
     lists: Sequence[Shortlist], judged: Sequence[Judged | LanguageModelError], k: int, rank: Callable[[Shortlist, Worth], tuple[Codes, Worth]]
 ) -> TopK:
-    """The answer to requests: candidates as `rank` has them, then what follows; the retriever's order and "degraded" where the model failed.
+    """The answer to requests: candidates as `rank` has them, then what follows all of them; the retriever's order and "degraded" where the model failed.
 
     Args:
         lists: Candidates of each request.
@@ -229,7 +238,8 @@ def top_lists(
         else:
             codes, worth = rank(one, said.worth)
             notes.append(said.notes)
-        codes = np.concatenate([codes, one.rest])[:k]
-        below = (worth[-1] if len(worth) else 0.0) - 1.0 - np.arange(len(one.rest))
+        rest = one.rest if len(codes) == len(one.shown) else one.rest[:0]  # it stands behind all candidates, and moves up for none that is missed
+        codes = np.concatenate([codes, rest])[:k]
+        below = (worth[-1] if len(worth) else 0.0) - 1.0 - np.arange(len(rest))
         items[row, : len(codes)], scores[row, : len(codes)] = codes, np.concatenate([worth, below])[:k]
     return TopK(items, scores, notes)

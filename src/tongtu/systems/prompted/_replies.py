@@ -11,6 +11,7 @@ from rapidfuzz import fuzz, process
 
 from tongtu.llm.grounding import plain
 from tongtu.llm.model import Completion
+from tongtu.llm.wording import printable
 from tongtu.systems.prompted._chat_templates import EXAMPLE
 
 _LINE = re.compile(r"^\W*?(?:\d{1,2}\s*[.):]\s*)?(?:\[\s*(\w{1,4})\s*\]|([A-Z]{1,2})\s*(?:[.):]|$))[\s:.,;)–—-]*(.*)$")
@@ -67,7 +68,7 @@ def chosen(answer: str, names: Sequence[str]) -> dict[int, str]:
         match = _LINE.match(line.strip())
         number = place.get((match[1] or match[2]).upper()) if match else None
         if match and number is not None and fuzz.ratio(plain(match[3]), EXAMPLE) < _LIKENESS:  # who repeats the example has chosen nothing
-            found.setdefault(number, match[3].strip())
+            found.setdefault(number, printable(match[3]))
     return found
 
 
@@ -81,7 +82,7 @@ def whole_sentences(answer: Completion | None) -> str:
     """What an answer says, on one line: without a last sentence that was cut off, and with a loop run through once."""
     if answer is None:
         return ""
-    text = " ".join(answer.text.split())
+    text = printable(answer.text)
     if answer.cut:
         ends = list(_SENTENCE.finditer(text))
         text = text if text.endswith((".", "!", "?")) else text[: ends[-1].start()] if ends else ""

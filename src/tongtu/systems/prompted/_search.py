@@ -14,6 +14,7 @@ import polars as pl
 from tongtu.core import PAD, Codes, Recommender, Request
 from tongtu.data.item_text import item_names
 from tongtu.errors import DataError
+from tongtu.llm.wording import printable
 from tongtu.systems.prompted._dialogue import estimated_tokens
 from tongtu.systems.prompted._stopwords import REQUEST_WORDS
 from tongtu.text.encoder import ItemEncoder, Vectors
@@ -67,13 +68,13 @@ class Search:
     Args:
         recommender: Any fitted one.
         titles: One a catalogue item, in code order.
-        texts: What is searched, likewise.
+        texts: Likewise; both are searched.
         encoder: Makes vectors of new items and of requests.
     """
 
     def __init__(self, recommender: Recommender, titles: pl.Series, texts: pl.Series, encoder: ItemEncoder) -> None:
         self.recommender, self.titles, self.texts, self.encoder = recommender, titles, texts, encoder
-        self._words = _words_of(texts)
+        self._words = _words_of(_whole(titles, texts))
         self.new = pl.DataFrame(schema={"id": pl.String, "title": pl.String, "text": pl.String})
         self._new_words, self._vectors = _words_of(self.new["text"]), np.zeros((0, encoder.width), np.float32)
 
@@ -93,12 +94,13 @@ class Search:
             raise DataError(f"{known[0]} is in the catalogue already: add only items that the recommender does not know")
         if frame["id"].null_count() or frame["id"].n_unique() != frame.height:
             raise DataError("new items need an id each, and no id twice: drop the rows that repeat")
-        self.new, self._new_words = frame, _words_of(frame["text"])
-        self._vectors = _unit(text_vectors(self.encoder, frame["text"], quiet=True))
+        whole = _whole(frame["title"], frame["text"])
+        self.new, self._new_words = frame, _words_of(whole)
+        self._vectors = _unit(text_vectors(self.encoder, whole, quiet=True))
 
     def candidate(self, code: int, why: str = "") -> Candidate:
         """An item of the catalogue."""
-        title, text = _printable(str(self.titles[code - 1] or "")), _printable(str(self.texts[code - 1] or ""))
+        title, text = printable(str(self.titles[code - 1] or "")), printable(str(self.texts[code - 1] or ""))
         external = str(self.recommender.items.ids[code - 1])
         return Candidate(external, title or f"item {external}", text, why)
 
@@ -174,7 +176,7 @@ class Search:
         found = []
         for rank, row in enumerate(map(int, best)):
             worth = (1.0 + bool(says[row])) / (_DAMPING + 1 + rank)
-            found.append((worth, Candidate(str(self.new["id"][row]), _printable(names[row]), _printable(self.new["text"][row]), why, new=True)))
+            found.append((worth, Candidate(str(self.new["id"][row]), printable(names[row]), printable(self.new["text"][row]), why, new=True)))
         return found
 
 
@@ -208,9 +210,11 @@ def _texts(texts: pl.Series | None, recommender: Recommender) -> pl.Series:
     return pl.Series("text", [""] * len(recommender.items), dtype=pl.String) if texts is None else texts.fill_null("")
 
 
-def _printable(text: str) -> str:
-    """A text on one line, without signs that would steer a terminal."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+def _whole(titles: pl.Series, texts: pl.Series) -> pl.Series:
+    """Texts with their titles before them, where they do not begin with these."""
+    frame = pl.DataFrame({"title": titles.fill_null(""), "text": texts.fill_null("")})
+    title, text = pl.col("title"), pl.col("text")
+    return frame.select(pl.when((title == "") | text.str.starts_with(title)).then(text).otherwise(title + ". " + text)).to_series()
 
 
 def stems(words: Sequence[str]) -> list[str]:

@@ -12,8 +12,10 @@ no nor never nothing none without except avoid only under below over above less 
 dislike don can cannot won hour hours minute minutes instead rather maybe perhaps thanks thank yes okay ok tell again another different else
 """
 _RULING_OUT = """
-and any bad better both even good idea like long longer many more much need new nor not now old older one ones or other others please
-problem really shorter show some something sure thank thanks that the these thing things this those too very want what with you
+about all and any anybody anyone anything bad because been before better bought both even ever everything find for from good had have heard
+idea into just like long longer many more much need new nor not now old older one ones only or other others please problem read really seen
+shorter show since some something such sure than thank thanks that the their them then there these they thing things this those too tried
+very want watched what when where which who with would yet you your
 """
 
 REQUEST_WORDS = frozenset(_ASKING.split())

@@ -16,7 +16,6 @@ the models: they have read about them. How ours is run, and a conversation as it
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -37,13 +36,11 @@ from tongtu.llm.model import Sampling, ask
 from tongtu.llm.wording import labels, quoted
 from tongtu.systems.prompted._asking import answered, opened
 from tongtu.systems.prompted._chat_templates import CHAT_VERSION, CHOOSE, RATING
+from tongtu.systems.prompted._parsing import rating_in
 from tongtu.systems.prompted._profile import profile
 from tongtu.systems.prompted._ranking import Judge, Judged, Question, Ranking, Worth, by_worth, choice, model_facts, titles_of, told_names, top_lists
 from tongtu.systems.prompted._retriever import RETRIEVER, Shortlist, fitted_retriever, shortlists
 from tongtu.vocab import Vocab
-
-_NUMBER = re.compile(r"(?<![\w.,])(\d+(?:[.,]\d+)?)(?!\w)")
-_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @configuration
@@ -120,7 +117,7 @@ class ChatREC:
         low, high, mean = self.scale
         expected = [mean if r.ratings is None or np.isnan(r.ratings).all() else float(np.nanmean(r.ratings)) for r in requests]
         said = answered(list(zip(requests, items.tolist(), strict=True)), self._rated, self.config.fallback)
-        found = [None if isinstance(one, LanguageModelError) else read_rating(one, low, high) for one in said]
+        found = [None if isinstance(one, LanguageModelError) else rating_in(one, low, high) for one in said]
         return np.array([other if one is None else one for one, other in zip(found, expected, strict=True)], np.float32)
 
     def save_pretrained(self, path: Path) -> None:
@@ -194,12 +191,3 @@ class ChatREC:
 
     def _titles(self, codes: Codes) -> list[str]:
         return titles_of(self.item_text, self.items, codes, self.config.words.thing)
-
-
-def read_rating(text: str, low: float, high: float) -> float | None:
-    """The first number of an answer ("4", "4.0", "4/5", "four"), within the scale; None if there is none."""
-    number = _NUMBER.search(text)
-    if number is not None:
-        return min(max(float(number[1].replace(",", ".")), low), high)
-    words = [word for word in re.findall(r"[a-z]+", text.casefold()) if word in _WORDS]
-    return min(max(float(_WORDS.index(words[0])), low), high) if words else None

@@ -32,7 +32,7 @@ from tongtu.core import PAD, Codes, FitOptions, Recommender, Request, TopK
 from tongtu.data.dataset import Dataset
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.model import ask
-from tongtu.llm.wording import labels, numbered, quoted
+from tongtu.llm.wording import LONGEST_WISH, labels, numbered, quoted
 from tongtu.systems.prompted._asking import answered, opened
 from tongtu.systems.prompted._ranking import Judge, Judged, Question, Ranking, by_worth, choice, model_facts, titles_of, told_names, top_lists
 from tongtu.systems.prompted._retriever import RETRIEVER, Shortlist, fitted_retriever, generator, shortlists
@@ -49,7 +49,8 @@ class LLMRankConfig(Ranking):
     Attributes:
         prompt: The history in order; with a sentence on the newest ("recency"); or the newest as an example ("in-context").
         history: What of it is told: all "as it is", "shuffled", a "fake" one of random items, or "none": controls of the paper.
-        rounds: Bootstrapping: how often the model is asked, each time in another order of the candidates; 1 keeps the order given.
+        rounds: Bootstrapping: how often the model is asked, each time in another order of the candidates; 1 keeps the order given, and is enough
+            where the candidates are not shown.
         unparsed: Candidates that a written list leaves out are a "miss", or follow "last".
     """
 
@@ -123,27 +124,32 @@ class LLMRank:
     def _seed(self) -> int:
         return int(self.provenance["seed"])
 
+    @property
+    def _rounds(self) -> int:
+        """How often the model is asked: another order changes nothing where the prompt shows none."""
+        return self.config.rounds if self.config.shown or self.config.answer != "likelihood" else 1
+
     def _judged(self, asked: Sequence[tuple[Request, Shortlist]]) -> list[Judged]:
         """What the model thinks of each request's candidates, in the order of `Shortlist.order`, over all rounds."""
-        questions = [self._question(request, one, number) for request, one in asked for number in range(self.config.rounds)]
+        questions = [self._question(request, one, number) for request, one in asked for number in range(self._rounds)]
         self._judge = self._judge or Judge(self.model, self.config, self._titles)
         rounds = self._judge(questions, self._seed)
         found = []
         for row, (_, one) in enumerate(asked):
-            part = slice(row * self.config.rounds, (row + 1) * self.config.rounds)
+            part = slice(row * self._rounds, (row + 1) * self._rounds)
             place = {int(code): at for at, code in enumerate(one.order)}
-            worth = np.full((self.config.rounds, len(one.order)), np.nan)
+            worth = np.full((self._rounds, len(one.order)), np.nan)
             for number, (question, judged) in enumerate(zip(questions[part], rounds[part], strict=True)):
                 worth[number, [place[int(code)] for code in question.codes]] = judged.worth
             said = ~np.isnan(worth)
-            mean = np.where(said.any(axis=0), np.where(said, worth, 0.0).sum(axis=0) / self.config.rounds, np.nan)
+            mean = np.where(said.any(axis=0), np.where(said, worth, 0.0).sum(axis=0) / self._rounds, np.nan)
             names = dict.fromkeys(name for judged in rounds[part] for name in judged.notes)
             found.append(Judged(mean, {name: sum(judged.notes.get(name, 0.0) for judged in rounds[part]) for name in names}))
         return found
 
     def _question(self, request: Request, one: Shortlist, number: int) -> Question:
         codes = one.order
-        if self.config.rounds > 1:
+        if self._rounds > 1:
             codes = generator(request, self._seed, _ORDER, number).permutation(codes)
         titles, names = self._titles(codes), labels(len(codes))
         prompt = ask("\n\n".join([self._told(request), *choice(self.config, titles, names)]))
@@ -159,7 +165,7 @@ class LLMRank:
         elif self.config.history == "none":
             history = history[:0]
         titles, words = self._titles(history), dataclasses.asdict(self.config.words)
-        wish = f"\n\nI wish for this: {quoted(request.wish)}" if request.wish else ""
+        wish = f"\n\nI wish for this: {quoted(request.wish, LONGEST_WISH)}" if request.wish else ""
         if not titles:
             return HISTORY["none"].format(**words) + wish
         kind = "sequential" if len(titles) == 1 and self.config.prompt == "in-context" else self.config.prompt
