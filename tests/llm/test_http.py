@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from chat_server import chat_server, tool_call
 
@@ -271,3 +272,28 @@ def test_calls_are_cached_and_old_answers_are_found(tmp_path: Path) -> None:
         with pytest.raises(BudgetError):
             tight.complete([ask("b")], Sampling(max_tokens=1, tools=(TOOL,)))
     assert "tools" not in _asked(Sampling()) and _asked(Sampling(tools=(TOOL,)))["tools"]
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("https://api.openai.com/v1", "Bearer own"),
+        ("https://eu.api.openai.com/v1", "Bearer own"),
+        ("https://api.openai.com.example.org/v1", None),
+        ("https://notopenai.com/v1", None),
+        ("http://127.0.0.1:8000/v1", None),
+    ],
+)
+def test_the_key_of_openai_goes_to_openai_alone(url: str, sent: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TONGTU_LLM_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "own")
+    heard: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        heard.append(request.headers.get("Authorization"))
+        return httpx.Response(200, json={"choices": [{"message": {"content": "yes"}}]})
+
+    HTTPModel("m", url, transport=httpx.MockTransport(answer)).complete([ask("?")])
+    monkeypatch.setenv("TONGTU_LLM_KEY", "given")
+    HTTPModel("m", url, transport=httpx.MockTransport(answer)).complete([ask("?")])
+    assert heard == [sent, "Bearer given"]

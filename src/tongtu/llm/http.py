@@ -1,6 +1,6 @@
 """Language models behind OpenAI's chat protocol: vLLM, llama.cpp, Ollama, `transformers serve`, hosted ones.
 
-Keys come from the environment alone (`TONGTU_LLM_KEY`, else `OPENAI_API_KEY`) and are never written anywhere.
+Keys come from the environment alone and are never written anywhere: `TONGTU_LLM_KEY`, else `OPENAI_API_KEY`, which goes to OpenAI's own hosts only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tongtu.llm.model import Completion, PartlyAnswered, Prompt, PromptRefused, 
 _AGAIN = {408, 409, 429, 500, 502, 503, 504}
 _REFUSED = {400, 422, 501}
 _THIS_PROMPT = {400, 413, 422}
-KEYS = ("TONGTU_LLM_KEY", "OPENAI_API_KEY")
+KEY, OPENAI_KEY = "TONGTU_LLM_KEY", "OPENAI_API_KEY"
+_OPENAI = ".openai.com"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class HTTPModel:
         if not _is_address(url):
             raise ConfigError(f"language model openai:{name}@{url}: the address must be one like http://127.0.0.1:8000/v1, or https://")
         self.name, self._model, self._patience = f"openai:{name}@{url}", name, patience
-        key = next((os.environ[variable] for variable in KEYS if os.environ.get(variable)), None)
+        key = _key(url)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(base_url=url.rstrip("/") + "/", headers=headers, timeout=patience.seconds, transport=transport)
         weakref.finalize(self, self._client.close)  # servers keep connections open, and nobody is asked to close a model
@@ -131,7 +132,7 @@ class HTTPModel:
 
     def _read(self, answer: httpx.Response, prompt: Prompt, sampling: Sampling) -> Completion:
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise LanguageModelError(f"{self.name} refuses the key (HTTP {answer.status_code}): set {KEYS[0]} in the environment")
+            raise LanguageModelError(f"{self.name} refuses the key (HTTP {answer.status_code}): set {KEY} in the environment")
         if answer.is_error:
             said = f"{self.name} refuses (HTTP {answer.status_code}: {' '.join(answer.text.split())[:160]})"
             if answer.status_code in _THIS_PROMPT:
@@ -178,6 +179,13 @@ def _call(function: Any) -> ToolCall | None:
         except ValueError:
             return None
     return ToolCall(str(function["name"]), arguments) if isinstance(arguments, dict) else None
+
+
+def _key(url: str) -> str | None:
+    """The key for a server: OpenAI's own goes to OpenAI alone, whatever address a model folder or an experiment of others may name."""
+    host = httpx.URL(url).host
+    own = os.environ.get(OPENAI_KEY) if f".{host}".endswith(_OPENAI) else None
+    return os.environ.get(KEY) or own
 
 
 def _seconds(header: str | None) -> float:

@@ -197,21 +197,19 @@ def model_facts(model: CachedModel) -> dict[str, Any]:
 
 
 def by_worth(one: Shortlist, worth: Worth, silent_last: bool) -> tuple[Codes, Worth]:
-    """Candidates by what they are worth, best first; equal ones as the retriever has them.
+    """Candidates by what they are worth, best first; equal ones as they were shown, so that who says nothing gets no credit for the retriever's order.
 
     Args:
         one: The candidates; `worth` is in the order of `one.order`.
         worth: float64[n], NaN where the model does not say.
         silent_last: Whether candidates it says nothing of come last; else they are left out.
     """
-    place = {int(code): at for at, code in enumerate(one.shown)}
-    tie = np.array([place[int(code)] for code in one.order])
     silent = np.isnan(worth)
     if silent_last:
         kept, worth = np.ones(len(worth), np.bool_), np.where(silent, np.nanmin(worth, initial=1.0) - 1.0, worth)
     else:
         kept = ~silent
-    order = np.lexsort((tie[kept], -worth[kept]))
+    order = np.argsort(-worth[kept], kind="stable")
     return one.order[kept][order], worth[kept][order]
 
 
