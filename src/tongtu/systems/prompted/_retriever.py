@@ -74,9 +74,9 @@ def shortlists(retriever: Recommender, requests: Sequence[Request], n: int, k: i
 
 
 def generator(request: Request, seed: int, *more: int) -> np.random.Generator:
-    """Random numbers that depend on nothing but the seed, the request and `more`."""
-    last = int(request.history[-1]) if len(request.history) else PAD
-    return np.random.default_rng([seed, request.user or 0, len(request.history), last, *more])
+    """Random numbers that depend on nothing but the seed, what is known of the request, and `more`."""
+    known = request.history[request.history != PAD]
+    return np.random.default_rng([seed, request.user or 0, len(known), int(known[-1]) if len(known) else PAD, *more])
 
 
 def _eligible(request: Request) -> Codes | None:
