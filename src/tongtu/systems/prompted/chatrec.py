@@ -10,7 +10,8 @@ Attributes that the user wants forgotten are not told.
 
 Paper, ML-100K, top 5 of 20 candidates of LightGCN, text-davinci-003: precision .324 (LightGCN .303), recall .140 (.146), NDCG .380 (.343);
 without the recommender's first NDCG .306; rating RMSE .785 (.933 without the language model). The films of ML-100K are older than
-the models: they have read about them. How ours is run, and a conversation as it happened: docs/chat.md.
+the models: they have read about them. Ours, SmolLM2-135M behind EASE, 200 users with one target each: recall@5 .110 (EASE .150), NDCG@5 .070 (.094);
+docs/prompting.md. A conversation as it happened: docs/chat.md.
 """
 
 from __future__ import annotations
