@@ -10,10 +10,11 @@ import json
 import math
 import os
 import random
+import threading
 import time
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -78,17 +79,26 @@ class HTTPModel:
         """
         if not prompts:
             return []
+        failed = threading.Event()
+
+        def unless_failed(prompt: Prompt) -> Completion | None:
+            if failed.is_set():
+                return None
+            try:
+                return self._one(prompt, sampling)
+            except BaseException:
+                failed.set()
+                raise
+
         with ThreadPoolExecutor(min(self._patience.at_once, len(prompts))) as pool:
-            under_way = [pool.submit(self._one, prompt, sampling) for prompt in prompts]
-            failed = next((one.exception() for one in as_completed(under_way) if one.exception()), None)
-            if failed is not None:
-                pool.shutdown(cancel_futures=True)
-        answers = [None if one.cancelled() or one.exception() else one.result() for one in under_way]
-        if isinstance(failed, LanguageModelError) and any(answers):
-            raise PartlyAnswered(str(failed), answers) from None
-        if failed is not None:
-            raise failed
-        return [one.result() for one in under_way]
+            under_way = [pool.submit(unless_failed, prompt) for prompt in prompts]
+        error = next((one.exception() for one in under_way if one.exception()), None)
+        answers = [None if one.exception() else one.result() for one in under_way]
+        if isinstance(error, LanguageModelError) and any(answers):
+            raise PartlyAnswered(str(error), answers) from None
+        if error is not None:
+            raise error
+        return [answer for answer in answers if answer is not None]
 
     def _one(self, prompt: Prompt, sampling: Sampling) -> Completion:
         body: dict[str, Any] = {
