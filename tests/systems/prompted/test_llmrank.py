@@ -53,8 +53,14 @@ def system(tmp_path: Path) -> Callable[..., tuple[LLMRank, ScriptedModel]]:
     """Makes a fitted system around a scripted model."""
     made = iter(range(100))
 
-    def make_system(says: Callable[[Prompt], str], data: Dataset = TRAIN, ledger: Ledger | None = None, **settings: Any) -> tuple[LLMRank, ScriptedModel]:
-        scripted = ScriptedModel(says, name=f"scripted {next(made)}")
+    def make_system(
+        says: Callable[[Prompt], str],
+        data: Dataset = TRAIN,
+        ledger: Ledger | None = None,
+        likely: Callable[[Prompt, str], float] | None = None,
+        **settings: Any,
+    ) -> tuple[LLMRank, ScriptedModel]:
+        scripted = ScriptedModel(says, likely, name=f"scripted {next(made)}")
         model = CachedModel(scripted, ledger, tmp_path / "answers.sqlite")
         return LLMRank(LLMRank.Config(**{**LIST, **settings}), model).fit(data, FitOptions(quiet=True)), scripted
 
@@ -177,8 +183,7 @@ def test_rounds_are_not_paid_for_where_the_prompt_shows_no_order(system: Callabl
 @pytest.mark.parametrize("answer", ["list", "likelihood"])
 def test_a_model_that_knows_nothing_reaches_what_chance_gives(system: Callable[..., Any], answer: str) -> None:
     """With 20 candidates in random order NDCG@20 is .352 on average, and what it is silent on gets no credit for the retriever's order."""
-    ranker, scripted = system(as_shown, answer=answer)
-    scripted._likely = lambda prompt, text: -1.0
+    ranker, _ = system(as_shown, likely=lambda prompt, text: -1.0, answer=answer)
     cases = EvalProtocol(candidates="uniform-19").split(WORLD.data).test
     many = np.concatenate([ndcg_at(ask(ranker, _turned(cases, turn), TRAIN.items, 20).ranks, 20) for turn in range(10)])
     assert abs(many.mean() - 0.352) < 3 * many.std() / len(many) ** 0.5 < 0.02
