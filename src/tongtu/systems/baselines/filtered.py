@@ -89,7 +89,8 @@ class Filtered:
             if asked:
                 items[row], scores[row] = self._first(asked, top.items[row], k)
         told: Sequence[Mapping[str, Any]] = top.notes or [{}] * len(wished)
-        return TopK(items, scores, [{**notes, "categories": len(asked)} for notes, asked in zip(told, wished, strict=True)] if any(wished) else top.notes)
+        counted = [{**notes, "categories": len(asked)} for notes, asked in zip(told, wished, strict=True)]
+        return TopK(items, scores, counted if any(request.wish for request in requests) else top.notes)
 
     def save_pretrained(self, path: Path) -> None:
         """Write a model folder with the retriever in it."""
