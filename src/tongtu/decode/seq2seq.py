@@ -70,7 +70,7 @@ class Seq2SeqDecoder:
             x_BWD = x_BWD + self._of_what_was_read(cross.EncDecAttention, cross.layer_norm(x_BWD), layer)
             x_BWD = forward(x_BWD)
         x_BWD = self._stack.final_layer_norm(x_BWD)
-        if getattr(self._net.config, "scale_decoder_outputs", False):
+        if _scales(self._net.config):
             x_BWD = x_BWD * self._net.config.d_model**-0.5
         logits: Tensor = self._net.get_output_embeddings()(x_BWD)
         return logits
@@ -96,3 +96,9 @@ class Seq2SeqDecoder:
     def _split(self, x_BXD: Tensor) -> Tensor:
         """[B, X, H K] as [B, H, X, K]."""
         return x_BXD.view(*x_BXD.shape[:2], self._heads, -1).transpose(1, 2)
+
+
+def _scales(config: Any) -> bool:
+    """Whether the decoder's states are scaled before the output layer: transformers decides it for each model in another way."""
+    told: bool | None = getattr(config, "scale_decoder_outputs", None)
+    return told if told is not None else config.model_type != "mt5" and config.tie_word_embeddings
