@@ -2,11 +2,12 @@
 
 Every world draws all users' events step by step from the chances its rule gives them, never an item twice for one user. A user's
 last event is the test target of `leave_one_out`. Item texts carry the words of the item's group, so that systems that read
-text, and wishes written in these words, have something to find.
+text, and wishes written in these words, have something to find; the item field "categories" holds the group's section and its first word.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ GROUP_WORDS = (
     ("sourdough", "bread", "flour"),
 )
 """The words of each group's item texts; group g has those at g - 1."""
+SECTIONS = ("arts", "sport", "kitchen", "arts", "sport", "outdoors", "home", "home", "outdoors", "kitchen")
+"""The broad category of each group; two groups share one."""
 
 HOUR, DAY = 3_600, 86_400
 _GAPS = np.array([HOUR, DAY])
@@ -136,6 +139,27 @@ def text_world(users: int = 400, items: int = 200, length: int = 10, noise: floa
     return _draw("text-world", lambda past: chance * (new if past.final else ~new), rng, (users, items, length), chance * ~new)
 
 
+def wish_world(users: int = 600, items: int = 150, length: int = 10, noise: float = 0.05, seed: int = 0) -> World:
+    """The wish decides: each event is in a group drawn anew, of which the history tells nothing; within it, popularity.
+
+    A specific wish (`tongtu.data.wishes`) says section and group, "arts, jazz", and a vague one the section alone. The item field "title"
+    has the other words, "piano record number 1", so that no title holds a word of its item's wish. `best_ndcg` is that of one who
+    is told the group, `blind_ndcg` that of one who hears no wish.
+    """
+    rng = np.random.default_rng(seed)
+    group, popular, wanted = _groups(items), _popularity(rng, items), rng.integers(1, len(GROUP_WORDS) + 1, (users, length))
+
+    def rule(past: Past) -> Chances:
+        inside = (wanted[:, past.items.shape[1], None] == group) * popular
+        chance: Chances = (1 - noise) * inside / inside.sum(axis=1, keepdims=True) + noise * popular
+        return chance
+
+    empty = np.zeros((users, 0), np.int64)
+    world = _draw("wish-world", rule, rng, (users, items, length), rule(Past(empty, empty, final=False)), blind=lambda past: np.tile(popular, (users, 1)))
+    titles = pl.Series("title", [f"{' '.join(GROUP_WORDS[g - 1][1:])} number {i}" for i, g in enumerate(group, start=1)])
+    return dataclasses.replace(world, data=dataclasses.replace(world.data, item_fields=world.data.item_fields.with_columns(titles)))
+
+
 def _taste(rng: np.random.Generator, group: Codes, taste: Codes, noise: float) -> Chances:
     """Chances [users, items]: popularity within the user's group, but for the noise."""
     popular = _popularity(rng, len(group))
@@ -177,6 +201,7 @@ def _draw(
         offset=np.concatenate([np.zeros(1, np.int64), np.cumsum(kept.sum(axis=1))]),
         time=time[kept],
         item_text=pl.Series("text", [f"{' '.join(GROUP_WORDS[g - 1])} number {i}" for i, g in enumerate(group, start=1)]),
+        item_fields=pl.DataFrame({"categories": [[SECTIONS[g - 1], GROUP_WORDS[g - 1][0]] for g in group]}),
         user_attributes=pl.DataFrame() if attributes is None else attributes,
     )
     best = _ndcg(chance, events[:, -1])

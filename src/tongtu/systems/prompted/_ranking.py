@@ -23,8 +23,8 @@ from tongtu.llm.cached import CachedModel
 from tongtu.llm.grounding import ground
 from tongtu.llm.model import Completion, Message, Prompt, Sampling, ask
 from tongtu.llm.wording import labelled, labels
+from tongtu.systems._retriever import Shortlist
 from tongtu.systems.prompted._asking import Asking
-from tongtu.systems.prompted._retriever import Shortlist
 from tongtu.systems.prompted._templates import AGAIN, ANSWER, CANDIDATES, HISTORY, VERSION, Words
 from tongtu.vocab import Vocab
 

@@ -35,12 +35,12 @@ from tongtu.errors import DataError, LanguageModelError
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.model import Sampling, ask
 from tongtu.llm.wording import labels, quoted
+from tongtu.systems._retriever import RETRIEVER, Shortlist, fitted_retriever, shortlists
 from tongtu.systems.prompted._asking import answered, opened
 from tongtu.systems.prompted._chat_templates import CHAT_VERSION, CHOOSE, RATING
 from tongtu.systems.prompted._parsing import rating_in
 from tongtu.systems.prompted._profile import profile
 from tongtu.systems.prompted._ranking import Judge, Judged, Question, Ranking, Worth, by_worth, choice, model_facts, titles_of, told_names, top_lists
-from tongtu.systems.prompted._retriever import RETRIEVER, Shortlist, fitted_retriever, shortlists
 from tongtu.vocab import Vocab
 
 
@@ -68,6 +68,7 @@ class ChatREC:
     """
 
     Config: ClassVar[type[ChatRECConfig]] = ChatRECConfig
+    hears_wishes: ClassVar[bool] = True
     items: Vocab
     item_text: pl.Series
     retriever: Recommender

@@ -33,9 +33,9 @@ from tongtu.data.dataset import Dataset
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.model import ask
 from tongtu.llm.wording import LONGEST_WISH, labels, numbered, quoted
+from tongtu.systems._retriever import RETRIEVER, Shortlist, fitted_retriever, generator, shortlists
 from tongtu.systems.prompted._asking import answered, opened
 from tongtu.systems.prompted._ranking import Judge, Judged, Question, Ranking, by_worth, choice, model_facts, titles_of, told_names, top_lists
-from tongtu.systems.prompted._retriever import RETRIEVER, Shortlist, fitted_retriever, generator, shortlists
 from tongtu.systems.prompted._templates import HISTORY
 from tongtu.vocab import Vocab
 
@@ -69,6 +69,7 @@ class LLMRank:
     """
 
     Config: ClassVar[type[LLMRankConfig]] = LLMRankConfig
+    hears_wishes: ClassVar[bool] = True
     items: Vocab
     item_text: pl.Series
     retriever: Recommender

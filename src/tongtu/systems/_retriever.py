@@ -1,6 +1,6 @@
-"""The recommender behind a prompting system.
+"""The recommender behind a system that re-orders what another one proposes.
 
-It proposes the few candidates that fit into a prompt, orders whatever follows them, and answers alone where the language model does not.
+It proposes the few candidates that fit into a prompt, orders whatever follows them, and answers alone where a language model does not.
 """
 
 from __future__ import annotations
