@@ -34,7 +34,7 @@ def test_an_items_number_is_several_pieces_of_one_word(wording: Wording) -> None
 
 def test_words_are_counted_within_each_prompt_and_up_to_511() -> None:
     wording = Wording(train_tokenizer(texts(walk(0)), 600), encoder=True, max_prompt=2_000, max_target=16)
-    prompts = wording.prompts(["a b", "", "c " * 700])
+    prompts = wording.prompts(["what is", "", "what " * 700])
     flat = np.array([token for tokens in prompts for token in tokens])
     word = wording.words(flat, np.cumsum([0, *map(len, prompts)]))
     assert word[: len(prompts[0])].tolist() == [1, 2, 0]

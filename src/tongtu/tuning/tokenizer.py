@@ -79,11 +79,11 @@ class Wording:
     def __init__(self, tokenizer: Any, encoder: bool, max_prompt: int, max_target: int, end: int | None = None) -> None:
         self.tokenizer, self.encoder = tokenizer, encoder
         self.max_prompt, self.max_target = max_prompt, max_target
-        self._backend = tokenizer.backend_tokenizer
-        self._backend.encode_special_tokens = True  # a title that says </s> ends nothing
         self.end: int = tokenizer.eos_token_id if end is None else end
         empty = [int(token) for token in tokenizer("")["input_ids"]]
         self.before: list[int] = [] if encoder else [token for token in empty if token != self.end]
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.encode_special_tokens = True  # a title that says </s> ends nothing; a call of the tokenizer itself would undo it
         names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         self._begins = np.array([str(name).startswith(_WORD_MARKS) for name in names], bool)
 
