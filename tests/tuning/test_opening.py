@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +79,10 @@ def test_what_is_frozen_stays_to_the_bit(weights: Any, kind: str, tmp_path: Path
     assert sum(array.size for array in folder.arrays.values()) == sum(before[name].numel() for name in learning)
     again = reopen(settings, folder)
     assert likelihoods(again, PAIRS) == pytest.approx(likelihoods(net, PAIRS), abs=1e-5)
-    trie = Trie.of(again.tokens_of([answer for _, answer in PAIRS]), again.end)
-    assert beam_search(again.decoder([PAIRS[0][0]]), trie, beams=3, k=3).scores[0, 0] == pytest.approx(float(likelihoods(net, PAIRS[:1]).max()), abs=4)
+    answers = [answer for _, answer in PAIRS]
+    found = beam_search(again.decoder([PAIRS[0][0]]), Trie.of(again.tokens_of(answers), again.end), beams=3, k=3)
+    (expected,) = net.log_likelihood([PAIRS[0][0]], [answers])
+    assert found.scores[0].numpy() == pytest.approx(np.sort(expected)[::-1], abs=1e-3)
 
 
 def test_another_model_by_the_same_name_is_refused(tmp_path: Path) -> None:
@@ -134,9 +135,9 @@ def test_nothing_to_learn_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_smollm2_learns_new_tokens_and_low_rank_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_smollm2_learns_new_tokens_and_low_rank_updates() -> None:
     pytest.importorskip("peft", reason="needs pip install 'tongtu[llm]'")
     for weights in ("new", "lora"):
         net = open_network(Tuning(model="smollm2", weights=weights), (), NEW)  # type: ignore[arg-type]
         trained = fit(net, PAIRS, epochs=5, tokens=256, learning_rate=1e-3 if weights == "lora" else 1e-2)
-        assert trained.curves[-1]["loss"] < trained.curves[0]["loss"] - 0.5, os.environ.get("TONGTU_CACHE")
+        assert trained.curves[-1]["loss"] < trained.curves[0]["loss"] - 0.5
