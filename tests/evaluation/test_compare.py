@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tongtu.evaluation.evaluate import evaluate
 from tongtu.evaluation.experiment import REFIT, Experiment, experiment_from, read_experiment
 from tongtu.evaluation.metrics import MISS
 from tongtu.evaluation.runs import Outcome
+from tongtu.files import new_folder
 from tongtu.hub import open_model
 from tongtu.scale.local import LocalEngine
 from tongtu.scale.worker import isolated
@@ -135,6 +137,21 @@ def test_a_damaged_run_is_done_again(folder: Path, tmp_path: Path) -> None:
     again = compare(plan(folder, kinds), out, kinds)
     assert kinds.fits == [(0.0, 0), (0.0, 1), (0.0, 1)]
     assert [row["metrics"] for row in again["systems"]] == [row["metrics"] for row in first["systems"]]
+
+
+def test_a_run_from_before_a_figure_was_measured(folder: Path, tmp_path: Path) -> None:
+    kinds, out = Kinds(), tmp_path / "out"
+    first = compare(plan(folder, kinds), out, kinds)
+    run = out / "runs" / "follower-1"
+    with new_folder(run) as new:
+        shutil.copytree(run, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns("MANIFEST.json"))
+        record = json.loads((new / "run.json").read_text())
+        del record["figures"]["popularity by rank"]
+        (new / "run.json").write_text(json.dumps(record))
+    again = compare(plan(folder, kinds), out, kinds)
+    assert len(kinds.fits) == 2, "the run is kept"
+    assert first["systems"][1]["popularity by rank"] and not again["systems"][1]["popularity by rank"]
+    assert again["systems"][1]["metrics"] == first["systems"][1]["metrics"]
 
 
 def test_interrupted_goes_on(folder: Path, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def _row(space: Workspace, systems: Systems, row: Row, values: Mapping[str, Valu
         "parameters": runs[0]["parameters"],
         "tokens": _mean(run["tokens"] for run in runs),
         "answering": _answering(runs, len(space.split.test)),
-        "popularity by rank": [_mean(at) for at in zip(*(run.get("popularity by rank", []) for run in runs), strict=True)],
+        "popularity by rank": _popularity(runs),
         "seed": [run["seed"] for run in runs],
         "config": records[0]["config"],
         "search": _search(space, row),
@@ -238,6 +238,12 @@ def _write_users(path: Path, tables: Mapping[str, Sequence[pl.DataFrame]], seeds
     ]
     with new_file(path) as temporary:
         pl.concat(parts).write_parquet(temporary)
+
+
+def _popularity(runs: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """The popularity at each rank, mean over seeds; empty where a run was kept from before it was measured."""
+    measured = [run.get("popularity by rank", []) for run in runs]
+    return [_mean(at) for at in zip(*measured, strict=True)] if all(measured) else []
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
