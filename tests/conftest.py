@@ -6,3 +6,5 @@ import os
 
 # The tests' networks are tiny: a second thread only waits, and on a busy machine two that wait for each other take many times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# ranx compiles for minutes what runs in a second as it is; whoever imports numba first (bm25s does) decides it for all.
+os.environ["NUMBA_DISABLE_JIT"] = "1"

@@ -1,21 +1,18 @@
 from __future__ import annotations
 
 import math
-import os
 
 import numpy as np
 import pytest
 from follower import Table
 from hypothesis import given
 from hypothesis import strategies as st
+from ranx import Qrels, Run
+from ranx import evaluate as ranx_evaluate
 
 from tongtu.core import Request
 from tongtu.evaluation.metrics import MISS, coverage, gini, novelty, popularity_lift, rank_metrics
 from tongtu.ranking import target_ranks
-
-os.environ["NUMBA_DISABLE_JIT"] = "1"  # ranx compiles for minutes what runs here in a second
-from ranx import Qrels, Run
-from ranx import evaluate as ranx_evaluate
 
 CUTOFFS = (1, 5, 10, 20, 50)
 
