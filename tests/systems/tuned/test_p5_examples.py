@@ -79,7 +79,7 @@ def test_next_items_follow_their_histories() -> None:
     walks = {user: data.history(user).tolist() for user in range(1, data.users.size)}
     index = make_index(Indexing(kind="independent"), data, 0)
     code = {text: number for number, text in enumerate(index.texts, start=1)}
-    made = Pairs(data, index, Drawing(items=4, yes_no=0, choices=0, told=1, last=3, history=5, separators=(" ",)), ("sequential",))(0)
+    made = Pairs(data, index, Drawing(items=4, yes_no=0, choices=0, told=1, last=3, max_history=5, separators=(" ",)), ("sequential",))(0)
     assert len(made) == 4 * len(walks)
     for prompt, answer in made:
         walk = walks[int(re.findall(r"user_(\d+)", prompt)[0])]

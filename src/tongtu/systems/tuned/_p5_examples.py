@@ -47,7 +47,7 @@ class Drawing:
         scale: Times all these numbers.
         last: The next item is one of each user's last so many events; None for any but the first.
         candidates: Among how many a choice is made (the paper: 100).
-        history: The newest events that a prompt tells.
+        max_history: The newest events that a prompt tells.
         told: Share of the prompts that tell which user it is.
         noise: Learn ratings with the paper's noise in place of whole stars, 1 to 5.
         separators: What stands between items; one is drawn for each prompt, and the first stands in questions.
@@ -65,7 +65,7 @@ class Drawing:
     scale: Annotated[float, Field(gt=0)] = 1
     last: Annotated[int, Field(ge=1)] | None = 3
     candidates: Annotated[int, Field(ge=2)] = 20
-    history: Annotated[int, Field(ge=1)] = 20
+    max_history: Annotated[int, Field(ge=1)] = 20
     told: Annotated[float, Field(ge=0, le=1)] = 0.5
     noise: bool = False
     separators: tuple[str, ...] = (" , ", " -> ")
@@ -91,7 +91,7 @@ class Pairs:
 
     def __init__(self, data: Dataset, index: ItemIndex, config: Drawing, families: Sequence[Family] = FAMILIES) -> None:
         self.data, self.config = data, config
-        self.writing = Writing(index, config.separators, config.history)
+        self.writing = Writing(index, config.separators, config.max_history)
         self.place = np.arange(data.n_events) - data.offset[data.event_user - 1]
         self.families = tuple(family for family in FAMILIES if family in families and self._possible(family))
         if config.noise and self.known.any() and not np.isin(self.ratings[self.known], list(_NOISE)).all():
@@ -107,6 +107,12 @@ class Pairs:
     def known(self) -> npt.NDArray[np.bool_]:
         """bool[events], which events have a rating."""
         return ~np.isnan(self.ratings)
+
+    @property
+    def stars(self) -> tuple[str, ...]:
+        """The ratings that can be answers."""
+        values = np.arange(10, 51) / 10 if self.config.noise else np.unique(self.ratings[self.known])
+        return tuple(dict.fromkeys(self.writing.stars(value) for value in values))
 
     def __call__(self, seed: int) -> list[Pair]:
         """The pairs of one seed, in no particular order."""
@@ -138,8 +144,7 @@ class Pairs:
         users = np.repeat(users, _times(rng, number * self.config.scale, len(users)))
         length = self.data.lengths[users]
         span = length - 1 if last is None else np.minimum(length - 1, last)
-        back = (rng.random(len(users)) * span).astype(np.int64)
-        return np.asarray(self.data.offset[users + 1] - 1 - back, np.int64)
+        return self.data.offset[users + 1] - 1 - (rng.random(len(users)) * span).astype(np.int64)
 
     def _about_items(self, rng: np.random.Generator, family: Family, form: str, target: Rows) -> list[Pair]:
         """Pairs that ask for, or about, the item of an event."""
@@ -169,7 +174,8 @@ class Pairs:
         """int64[n], where each history begins: at one of the user's first three events, and not longer than may be told."""
         first = target - self.place[target]
         begin = first + (rng.random(len(target)) * np.minimum(self.place[target], 3)).astype(np.int64)
-        return np.maximum(begin, target - self.config.history)
+        start: Rows = np.maximum(begin, target - self.config.max_history)
+        return start
 
     @cached_property
     def _written(self) -> list[str]:
@@ -230,7 +236,7 @@ class Pairs:
         """Pairs about events, whose prompts hold what is `told` beside each."""
         item = self._written
         write = self.writing.drawn(rng, templates(family, form), len(event))
-        start = np.maximum(event - self.place[event], event - self.config.history)
+        start = np.maximum(event - self.place[event], event - self.config.max_history)
         found = []
         for row, (asked, user, begin, stop) in enumerate(zip(write, self._who(rng, event).tolist(), start.tolist(), event.tolist(), strict=True)):
             more = {name: values[row] for name, values in told.items()}
