@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from review_log import reviews
 
+from review_log import reviews
 from tongtu.core import FitOptions, Request, RequestBatch
 from tongtu.data.dataset import Dataset
 from tongtu.data.splits import leave_one_out
@@ -23,6 +23,7 @@ from tongtu.errors import ConfigError, DataError, ModelError
 from tongtu.systems import make
 from tongtu.systems.tuned._p5_examples import Drawing
 from tongtu.systems.tuned._p5_limits import allowed_items, most_popular
+from tongtu.systems.tuned._p5_templates import templates
 from tongtu.systems.tuned.p5 import P5
 from tongtu.tuning.examples import TextExamples
 
@@ -51,8 +52,8 @@ def small() -> P5:
 @cache
 def reader() -> P5:
     """A model that has learned from ratings and reviews."""
-    drawing = {"ratings": 3, "reviews": 3, "told": 0.2, "max_history": 2, "words": 12}
-    training = {"epochs": 6, "tokens": 512, "learning_rate": 3e-3, "warmup_steps": 20}
+    drawing = {"ratings": 1, "reviews": 3, "told": 0, "max_history": 1, "words": 12}
+    training = {"epochs": 5, "tokens": 384, "learning_rate": 2e-3, "warmup_steps": 20}
     return fitted(reviews(), families=["rating", "explanation", "review"], drawing=drawing, training=training)
 
 
@@ -164,15 +165,26 @@ def test_asking_in_unseen_words() -> None:
     assert (unseen.recommend([request], 3).items > 0).all()
 
 
-def test_ratings_reach_the_highest_and_lowest_and_follow_the_log() -> None:
+def test_a_rating_is_the_mean_over_all_ratings_as_answers() -> None:
     data, system = reviews(), reader()
     assert system.stars == ("1.0", "2.0", "3.0", "4.0", "5.0")
-    requests = [Request(history=data.history(user)[:2]) for user in range(1, 9)]
-    rated = system.rate(requests, np.arange(1, 9, dtype=np.int32))
-    assert rated.dtype == np.float32 and rated.shape == (8,) and (rated >= 1).all() and (rated <= 5).all()
-    given = np.arange(1, 9) % 5 + 1
-    assert np.corrcoef(rated, given)[0, 1] > 0.8
-    assert rated.max() > 4.5 > 1.5 > rated.min()
+    request = Request(history=data.history(1)[:1])
+    template = templates("rating", "stars")[0]
+    prompt = system._writing.question(template)(0, system._writing.written(request.history), system.index.texts[2])
+    likely = system.net.log_likelihood([prompt], [system.stars])[0].astype(np.float64)
+    chance = np.exp(likely) / np.exp(likely).sum()
+    rated = system.rate([request, request], np.array([3, 4], np.int32))
+    assert rated.dtype == np.float32 and rated[0] == pytest.approx(chance @ np.arange(1, 6), abs=1e-4)
+    assert (rated >= 1).all() and (rated <= 5).all()
+
+
+def test_five_stars_are_learned_and_told() -> None:
+    data = reviews()
+    happy = dataclasses.replace(data, event_fields=pl.DataFrame({"rating": np.where(data.event_user == 1, 1.0, 5.0)}))
+    drawing, training = {"ratings": 6, "told": 0, "max_history": 1}, {"epochs": 2, "tokens": 384, "warmup_steps": 5}
+    system = fitted(happy, families=["rating"], drawing=drawing, training=training)
+    requests = [Request(history=data.history(user)[:1]) for user in range(2, 9)]
+    assert (system.rate(requests, np.arange(1, 8, dtype=np.int32)) > 4).all()
 
 
 def test_texts_are_written_where_they_were_learned(tmp_path: Path) -> None:
