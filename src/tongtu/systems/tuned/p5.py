@@ -15,8 +15,8 @@ How ours differs:
 - The model starts from nothing by default, with a tokenizer learned from the prompts; the papers tune T5. The loss is a mean over tokens, not answers.
 - Explanations are sentences of reviews; the papers extract features first. A rating is the mean over all ratings as answers, 5.0 included.
 
-Paper, Beauty, P5-small: HR@10 .0659, NDCG@10 .0421 with the leak; .0163 and .0107 at 5 without it, as TIGER's authors ran it again (NeurIPS 2023).
-Ours: docs and benchmarks/results.
+Paper, Beauty, P5-small: HR@5 .0503, NDCG@5 .0370 with the leak; .0163 and .0107 without it, as TIGER's authors ran it again (NeurIPS 2023).
+Ours: experiments/p5-beauty.toml.
 """
 
 from __future__ import annotations
