@@ -26,6 +26,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "llmrank": {"llm": "unigram", "candidates": 10},
     "chatrec": {"llm": "unigram", "candidates": 10},
     "textknn": {"encoder": "hashing"},
+    "p5": {"index": {"clusters": 3, "most": 12}, "drawing": {"scale": 0.2, "max_history": 6}, "tuning": {"vocabulary": 600}, "training": {"epochs": 1}},
 }
 
 

@@ -25,6 +25,7 @@ def network(epochs: int) -> Mapping[str, Any]:
 
 FACTORS = {"factors": 16}
 WISHES: tuple[WishKind | None, ...] = (None, "vague", "specific")
+PROMPTS = {"items": 3, "choices": 0, "yes_no": 0, "told": 0, "last": None, "max_history": 4, "separators": [" "]}
 WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "itemknn": (taste_world, {}),
     "ease": (taste_world, {"l2": 20.0}),
@@ -41,17 +42,35 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
     "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),
     "chatrec": (text_world, {"llm": "unigram", "candidates": 200, "top": 10}),
+    "p5": (
+        taste_world,
+        {
+            "index": {"clusters": 12, "most": 20},
+            "families": ["sequential"],
+            "drawing": PROMPTS,
+            "tuning": {"vocabulary": 500},
+            "training": {"epochs": 2, "tokens": 512, "learning_rate": 3e-3, "warmup_steps": 30},
+        },
+    ),
 }
+LONG = {"p5"}  # a language model from nothing takes half a minute for three worlds
 
 
 def test_no_system_is_forgotten() -> None:
     assert set(cards()) - {"popular"} <= set(WORLDS)
 
 
-@pytest.mark.parametrize("name", sorted(WORLDS))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in sorted(WORLDS)])
 def test_beats_popular(name: str) -> None:
     world, settings = WORLDS[name]
     check_learns(partial(make, name, settings), lambda seed: world(seed=seed))
+
+
+def test_p5_beats_popular_on_one_world() -> None:
+    make_world, settings = WORLDS["p5"]
+    split = leave_one_out(make_world().data)
+    ours, popular = (case_ndcg(system.fit(split.train, FitOptions(quiet=True)), split.test).mean() for system in (make("p5", settings), Popular()))
+    assert ours > 3 * popular
 
 
 def test_hstu_learns_from_the_elapsed_time() -> None:
