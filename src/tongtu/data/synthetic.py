@@ -7,6 +7,7 @@ text, and wishes written in these words, have something to find.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +32,11 @@ GROUP_WORDS = (
     ("sourdough", "bread", "flour"),
 )
 """The words of each group's item texts; group g has those at g - 1."""
+
+FIELDS = ("music", "sports", "kitchen", "art", "cycling", "gardening", "games", "crafts", "astronomy", "baking")
+"""The broad category of each group in `wish_world`; no title has its word."""
+KINDS = {"classics": "simple", "novelties": "fresh", "gifts": "wrapped", "bargains": "worn"}
+"""The other category of each item there, and the word by which its title tells it."""
 
 HOUR, DAY = 3_600, 86_400
 _GAPS = np.array([HOUR, DAY])
@@ -134,6 +140,28 @@ def text_world(users: int = 400, items: int = 200, length: int = 10, noise: floa
     new = np.arange(items) >= items * 3 // 4
     chance = _taste(rng, group, _tastes(rng, users), noise)
     return _draw("text-world", lambda past: chance * (new if past.final else ~new), rng, (users, items, length), chance * ~new)
+
+
+def wish_world(users: int = 400, items: int = 160, length: int = 8, noise: float = 0.05, seed: int = 0) -> World:
+    """What the user wants decides: tastes as in `taste_world`, and of the kind of each item only a wish can tell.
+
+    Items have a title and two categories: the field of their group, and one of four kinds, which change from event to event without a rule.
+    `best_ndcg` is that of one who knows the taste and hears a wish for the target's kind, `blind_ndcg` that of one who hears none.
+    """
+    rng = np.random.default_rng(seed)
+    group, kind = _groups(items), np.arange(items) // len(GROUP_WORDS) % len(KINDS)
+    chance = _taste(rng, group, _tastes(rng, users), noise)
+    world = _draw("wish-world", lambda past: chance, rng, (users, items, length), chance)
+    names, words = list(KINDS), list(KINDS.values())
+    titles = [f"{words[k]} {' '.join(GROUP_WORDS[g - 1])} {i}" for i, (g, k) in enumerate(zip(group, kind, strict=True), start=1)]
+    fields = pl.DataFrame({"title": titles, "categories": [[FIELDS[g - 1], names[k]] for g, k in zip(group, kind, strict=True)]})
+    data = dataclasses.replace(world.data, item_text=pl.Series("text", titles), item_fields=fields)
+    target = data.item[data.offset[1:] - 1].astype(np.int64) - 1
+    free = np.ones(chance.shape, np.bool_)
+    free[data.event_user - 1, data.item - 1] = False
+    free[np.arange(users), target] = True
+    heard = chance * free * (kind == kind[target][:, None])
+    return World(data, world.group, _ndcg(heard, target), _ndcg(chance * free, target))
 
 
 def _taste(rng: np.random.Generator, group: Codes, taste: Codes, noise: float) -> Chances:

@@ -1,7 +1,7 @@
 """From a log to instructions and their answers, drawn anew each epoch.
 
-Of the target of an instruction the prompt tells what the user asks for (its category, or what their review says they wanted) and nothing more, and that only where the
-instruction is one with an intention; of the user it tells what came strictly before.
+Of its target a prompt tells what the user asks for (its category, or what their review says they wanted) and nothing more, and that only where
+the instruction is one with an intention; of the user it tells what came strictly before.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Instructions:
         taught: What a teacher wrote, or nothing.
     """
 
-    def __init__(self, known: Known, config: Instructing, words: Words, max_history: int, seed: int, taught: Taught = Taught()) -> None:  # noqa: B008 (frozen)
+    def __init__(self, known: Known, config: Instructing, words: Words, max_history: int, seed: int, taught: Taught = Taught()) -> None:
         self.known, self.config, self.seed = known, config, seed
         self.max_history, self.taught = max_history, taught
         self.words = {"thing": words.thing, "things": words.things, "act": words.act, "acted": words.acted}
@@ -217,7 +217,8 @@ class Event:
     @cached_property
     def two(self) -> list[int]:
         """The target and another item in any order; the target alone if there is no other."""
-        return self.rng.permutation([self.target, *self.others(1)]).tolist()
+        codes = [self.target, *self.others(1)]
+        return codes if self.rng.random() < 0.5 else codes[::-1]
 
     def name(self, code: int) -> Slot:
         """An item's name, quoted and as it is."""

@@ -67,7 +67,7 @@ _ASKED: dict[Task, tuple[str, ...]] = {
     "pointwise": ("Will I {act} {item}? Answer yes or no.", "Does {item} suit this user? Answer yes or no.", "Is {item} right? Answer yes or no."),
     "pairwise": ("Which of two, {first} or {second}?", "I hesitate between {first} and {second}. Which {thing}?", "Choose {first} or {second}."),
     "matching": ("Which {thing} comes next?", "Name a {thing} for this user.", "Recommend one of all {things}."),
-    "reranking": ("Choose among {candidates}.", "These {things} are left: {candidates}. Which is the best?", "Which of these {things} comes next: {candidates}?"),
+    "reranking": ("Choose among {candidates}.", "Left are {candidates}. Which is the best?", "Which of these {things} comes next: {candidates}?"),
 }
 _ANSWER: dict[Task, str] = {"pointwise": "{verdict}", "pairwise": "{target}", "matching": "{target}", "reranking": "{target}"}
 

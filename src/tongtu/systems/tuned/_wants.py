@@ -54,7 +54,7 @@ class Wants:
         return frozenset() if self.categories is None else frozenset(place for code in codes for place in self.categories.of(code))
 
     def specific(self, code: int, draw: float) -> str:
-        """The categories of an item, without words of its title, like a search: all of them, or with `draw` from 0.75 on one or a few; "" if nothing is left."""
+        """The categories of an item without words of its title, like a search: all, or with `draw` from 0.75 on some; "" if nothing is left."""
         told = [left for _, left in self._told(code)]
         if draw < 0.75 or len(told) < 2:
             return ", ".join(told)
