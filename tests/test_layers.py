@@ -18,7 +18,7 @@ RANK = {
     **dict.fromkeys(("errors", "core", "config", "vocab", "files", "hub", "progress", "ranking", "pretrained"), 0),
     "data": 1,
     **dict.fromkeys(("nn", "text", "semantic", "decode", "llm"), 2),
-    **dict.fromkeys(("train", "candidates"), 3),
+    **dict.fromkeys(("tuning", "train", "candidates"), 3),
     **dict.fromkeys(("systems", "evaluation", "trust"), 4),
     "scale": 5,
     **dict.fromkeys(("report", "serve", "testing"), 6),

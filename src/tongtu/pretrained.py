@@ -13,12 +13,13 @@ from typing import Any
 from tongtu.errors import ConfigError
 
 
-def open_pretrained(model: str | Path, causal: bool = False) -> tuple[Any, Any]:
+def open_pretrained(model: str | Path, causal: bool = False, encoder: bool = False) -> tuple[Any, Any]:
     """Network, in evaluation mode, and tokenizer of a folder or a name on the hub.
 
     Args:
         model: Which.
         causal: With a head that predicts the next token, else the bare encoder or decoder.
+        encoder: With such a head, an encoder-decoder is welcome too.
 
     Raises:
         ConfigError: If there is no such model, or it is damaged.
@@ -30,6 +31,8 @@ def open_pretrained(model: str | Path, causal: bool = False) -> tuple[Any, Any]:
     kind: Any = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
     try:
         with silence():
+            if encoder and transformers.AutoConfig.from_pretrained(model, trust_remote_code=False).is_encoder_decoder:
+                kind = transformers.AutoModelForSeq2SeqLM
             tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
             net, loading = kind.from_pretrained(model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:

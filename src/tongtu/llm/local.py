@@ -8,7 +8,6 @@ Shapes: P prompts, C continuations, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from jinja2 import TemplateError
-from torch import Tensor
 
 from tongtu.errors import LanguageModelError
+from tongtu.llm.likelihood import continuation_likelihoods
 from tongtu.llm.model import Completion, Likelihoods, Prompt, PromptRefused, Sampling, without_thoughts
 from tongtu.pretrained import fingerprint, open_pretrained, settings_of
 
 _PROMPT_TOKENS_AT_ONCE = 4_096
-_LOGITS_AT_ONCE = 1 << 24
 
 
 class LocalModel:
@@ -94,38 +92,11 @@ class LocalModel:
         if self._context is not None and tokens > self._context:
             raise PromptRefused(f"{self.name} reads {self._context:,} tokens and was given {tokens:,}: show it less history or fewer candidates")
 
-    @torch.inference_mode()
     def _likely(self, prompt: list[int], texts: list[str]) -> Likelihoods:
         tokens = [self.continuation_tokens(text) for text in texts]
         self._refuse_long(len(prompt) + max((len(one) for one in tokens), default=0))
-        length = np.array([len(one) for one in tokens], np.int64)
-        read = self._net(input_ids=torch.tensor([prompt], device=self._device), use_cache=True, logits_to_keep=1)
-        first = torch.log_softmax(read.logits[0, -1].float(), -1)
-        summed = np.zeros(len(texts), np.float32)
-        order = np.argsort(length, kind="stable")
-        for rows in np.array_split(order, max(1, -(-int(length.sum()) * len(first) // _LOGITS_AT_ONCE))):
-            if len(rows):
-                summed[rows] = self._behind(read.past_key_values, len(prompt), [tokens[row] for row in rows], first)
-        return Likelihoods(summed, length, len(prompt))
-
-    def _behind(self, past: Any, before: int, tokens: list[list[int]], first_V: Tensor) -> np.ndarray:
-        """Summed log-probabilities of continuations behind a prompt whose keys and values are at hand."""
-        width = max(len(one) for one in tokens)
-        ids = torch.zeros(len(tokens), width, dtype=torch.int64)
-        real = torch.zeros(len(tokens), width, dtype=torch.bool)
-        for row, one in enumerate(tokens):
-            ids[row, : len(one)], real[row, : len(one)] = torch.tensor(one), True
-        ids, real = ids.to(self._device), real.to(self._device)
-        summed = first_V[ids[:, 0]]
-        if width > 1:
-            cache = _repeated(past, len(tokens))
-            mask = torch.cat([torch.ones(len(tokens), before, dtype=torch.int64, device=self._device), real[:, :-1].long()], 1)
-            position = before + torch.arange(width - 1, device=self._device).expand(len(tokens), -1)
-            logits = self._net(input_ids=ids[:, :-1], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True).logits
-            likely = torch.log_softmax(logits.float(), -1).gather(2, ids[:, 1:, None])[..., 0]
-            summed = summed + (likely * real[:, 1:]).sum(1)
-        result: np.ndarray = summed.cpu().numpy()
-        return result
+        summed = continuation_likelihoods(self._net, prompt, tokens, self._device)
+        return Likelihoods(summed, np.array([len(one) for one in tokens], np.int64), len(prompt))
 
     @torch.inference_mode()
     def _generate(self, tokens: list[list[int]], sampling: Sampling) -> list[Completion]:
@@ -163,13 +134,6 @@ def _without_system(turns: list[dict[str, str]]) -> list[dict[str, str]]:
         return turns
     system, first, *others = turns
     return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *others]
-
-
-def _repeated(past: Any, times: int) -> Any:
-    """The key-value cache for so many rows; the one given stays as it is."""
-    copied = copy.deepcopy(past)
-    copied.batch_repeat_interleave(times)
-    return copied
 
 
 def _batches(lengths: list[int], budget: int) -> list[list[int]]:

