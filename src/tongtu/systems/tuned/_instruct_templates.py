@@ -71,7 +71,7 @@ _ASKED: dict[Task, tuple[str, ...]] = {
 }
 _ANSWER: dict[Task, str] = {"pointwise": "{verdict}", "pairwise": "{target}", "matching": "{target}", "reranking": "{target}"}
 
-# Which wording of each part an instruction takes; what is asked with nothing known of the user has no place here.
+# Which wording of each part an instruction takes; where nothing is known of the user, an answer tells what is likely for anybody.
 _PLAIN: tuple[tuple[Preference, Intention, Task, int, int, int], ...] = (
     ("implicit", "none", "pointwise", 0, 0, 0),
     ("implicit", "none", "pointwise", 2, 0, 1),
@@ -90,6 +90,7 @@ _PLAIN: tuple[tuple[Preference, Intention, Task, int, int, int], ...] = (
     ("implicit", "vague", "pairwise", 2, 0, 1),
     ("implicit", "specific", "pairwise", 1, 2, 1),
     ("explicit", "specific", "pairwise", 2, 0, 2),
+    ("none", "none", "matching", 0, 0, 0),
     ("implicit", "none", "matching", 0, 0, 0),
     ("implicit", "none", "matching", 1, 0, 1),
     ("implicit", "none", "matching", 2, 0, 2),
@@ -142,7 +143,7 @@ def asking(history: bool, wish: bool, listed: bool) -> Template:
     """The instruction that a request is put by; a wish of any kind stands in the slot "specific".
 
     Args:
-        history, wish: What is known of the user, one of them at least.
+        history, wish: Whether they are known of the user.
         listed: Whether the candidates stand in the prompt.
     """
     wanted = ("implicit" if history else "none", "specific" if wish else "none", "reranking" if listed else "matching")
