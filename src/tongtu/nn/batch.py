@@ -116,6 +116,14 @@ class Examples(Protocol):
         ...
 
 
+class DrawnAnew(Protocol):
+    """Examples of which each epoch has its own."""
+
+    def epoch(self, seed: int, number: int) -> Examples:
+        """The examples of one epoch, counted from 0: the same for the same seed and number."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sequences:
     """`Examples` that are sequences, in columns: sequence i is `item[stop[i] - length[i]:stop[i]]`, which may be mapped from disk."""

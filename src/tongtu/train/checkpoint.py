@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,5 +95,19 @@ def load(path: Path, signature: str, optimizer: torch.optim.Optimizer) -> tuple[
 
 
 def weights_of(net: nn.Module) -> Weights:
-    """The network's parameters and buffers by name; not copies."""
-    return dict(net.state_dict())
+    """What training changes, by name: the parameters that learn, each once, and the buffers that the state names; not copies."""
+    learning = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
+    everything = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+    return learning | {name: tensor for name, tensor in net.state_dict().items() if name not in everything}
+
+
+def load_weights(net: nn.Module, weights: Weights) -> None:
+    """Put back what `weights_of` gave; what does not learn stays as it is."""
+    missing = weights_of(net).keys() ^ weights.keys()
+    assert not missing, f"weights of another network: {sorted(missing)[:3]}"
+    net.load_state_dict(weights, strict=False)
+
+
+def frozen_weights(net: nn.Module) -> Iterator[Tensor]:
+    """The parameters that do not learn."""
+    return (parameter for parameter in net.parameters() if not parameter.requires_grad)

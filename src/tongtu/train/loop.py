@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from tongtu.config import plain
 from tongtu.core import PAD, FitOptions
-from tongtu.nn.batch import Batch, Examples
+from tongtu.nn.batch import Batch, DrawnAnew, Examples
 from tongtu.nn.sequence import Objective
 from tongtu.progress import Bar, progress
 from tongtu.train import checkpoint
@@ -44,14 +44,16 @@ class Trained:
     curves: list[dict[str, float]] = field(default_factory=list)
 
 
-def train(net: nn.Module, objective: Objective, examples: Examples, training: Training, options: FitOptions, measure: Measure | None = None) -> Trained:
+def train(
+    net: nn.Module, objective: Objective, examples: Examples | DrawnAnew, training: Training, options: FitOptions, measure: Measure | None = None
+) -> Trained:
     """Train `net` in place.
 
     Args:
         net: A `SequenceModel`; parameters that need no gradient stay as they are. Where it has `rate_factors`, a mapping from the
             beginnings of parameters' names to numbers, those parameters learn at so many times the learning rate.
         objective: What it learns.
-        examples: What from.
+        examples: What from; those that have a method `epoch` are asked for each epoch's own.
         training: How.
         options: Seed, checkpoint folder, device.
         measure: Validates the network as it stands; the best weights by its "ndcg@10" are kept. None trains all epochs.
@@ -74,8 +76,10 @@ class _Task(nn.Module):
 
 
 class _Run:
-    def __init__(self, net: nn.Module, objective: Objective, examples: Examples, training: Training, options: FitOptions, measure: Measure | None) -> None:
-        self.net, self.objective, self.examples = net, objective, examples
+    def __init__(
+        self, net: nn.Module, objective: Objective, examples: Examples | DrawnAnew, training: Training, options: FitOptions, measure: Measure | None
+    ) -> None:
+        self.net, self.objective, self._source = net, objective, examples
         self.training, self.options, self.measure = training, options, measure
         self.accelerator = Accelerator(
             cpu=options.device == "cpu",
@@ -85,6 +89,7 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             _groups(net), training.learning_rate, training.betas, weight_decay=training.weight_decay, fused=True
         )
+        self._drawn, self.examples = 0, self._examples(0)
         self.position = Position(self._signature())
         self.average: Weights | None = None
         self.best: Weights = {}
@@ -104,12 +109,19 @@ class _Run:
         self.accelerator.end_training()
         kept = self.best or self.average or {}
         if kept:
-            self.net.load_state_dict(kept)
+            checkpoint.load_weights(self.net, kept)
         self.net.eval()
         return Trained(self.position.best_epoch or self.position.epoch, self.position.curves)
 
+    def _examples(self, epoch: int) -> Examples:
+        draw = getattr(self._source, "epoch", None)
+        examples: Examples = self._source if draw is None else draw(self.options.seed, epoch)
+        return examples
+
     def _epoch(self, task: nn.Module, optimizer: Any, bar: Bar) -> None:
         at, seed = self.position, self.options.seed
+        if self._drawn != at.epoch:
+            self._drawn, self.examples = at.epoch, self._examples(at.epoch)
         batches = token_batches(self.examples.length, self.training.tokens, seed, at.epoch)
         group = self.training.accumulate
         total_steps = -(-len(batches) // group) * self.training.epochs
@@ -170,13 +182,13 @@ class _Run:
         if self.accelerator.is_main_process:
             current = {name: tensor.detach().clone() for name, tensor in checkpoint.weights_of(self.net).items()} if self.average else {}
             if self.average:
-                self.net.load_state_dict(self.average)
+                checkpoint.load_weights(self.net, self.average)
             self.net.eval()
             with torch.inference_mode(), torch.random.fork_rng(devices=[]):
                 figures = [dict(measure())]
             self.net.train()
             if current:
-                self.net.load_state_dict(current)
+                checkpoint.load_weights(self.net, current)
         if self.accelerator.num_processes > 1:
             broadcast_object_list(figures)
         assert MONITOR in figures[0], f"validation must give {MONITOR}"
@@ -208,6 +220,9 @@ class _Run:
         """A hash of everything that decides the run: data, network, settings and seed."""
         digest = hashlib.sha256(json.dumps([plain(self.training), self.options.seed], sort_keys=True).encode())
         digest.update(repr([(name, tuple(tensor.shape)) for name, tensor in self.net.state_dict().items()]).encode())
+        if self.options.checkpoint is not None:
+            for tensor in checkpoint.frozen_weights(self.net):  # no checkpoint holds them
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         for column in self.examples.columns():
             digest.update(column.tobytes())
         return digest.hexdigest()
@@ -225,7 +240,7 @@ class _Run:
         if not self.options.resume or folder is None or not folder.exists():
             return
         self.position, groups = checkpoint.load(folder, self.position.signature, self.optimizer)
-        self.net.load_state_dict(groups["weights"])
+        checkpoint.load_weights(self.net, groups["weights"])
         self.average, self.best = groups.get("average"), groups.get("best", {})
 
 

@@ -70,7 +70,7 @@ class LanguageNet(nn.Module):
         size = max(1, _LOGITS_AT_ONCE // self.net.config.get_text_config().vocab_size)
         if len(states) <= size:
             return self._entropy(states, target)
-        parts = zip(states.split(size), target.split(size), strict=True)
+        parts = zip(torch.split(states, size), torch.split(target, size), strict=True)
         summed = [checkpoint(self._entropy, some, goal, use_reentrant=False) for some, goal in parts]
         return torch.stack(summed).sum()
 
@@ -179,7 +179,8 @@ class LanguageNet(nn.Module):
 
     def _generate(self, prompts: list[list[int]], max_tokens: int) -> list[str]:
         choice: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_tokens, "eos_token_id": self.end}
-        choice |= {"temperature": None, "top_p": None, "top_k": None, "pad_token_id": self.end if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id}
+        filler = self.tokenizer.pad_token_id
+        choice |= {"temperature": None, "top_p": None, "top_k": None, "pad_token_id": self.end if filler is None else filler}
         if self.seq2seq:
             from transformers.modeling_outputs import BaseModelOutput
 

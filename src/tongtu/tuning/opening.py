@@ -111,9 +111,8 @@ def _add_lora(net: Any, settings: Tuning) -> None:
     except ImportError:
         raise MissingExtra("tuning low-rank updates (weights = 'lora')", "llm") from None
     chosen = settings.lora
-    config = peft.LoraConfig(
-        r=chosen.rank, lora_alpha=chosen.alpha, lora_dropout=chosen.dropout, target_modules=list(chosen.targets) or "all-linear"
-    )
+    kind: Any = peft.LoraConfig
+    config = kind(r=chosen.rank, lora_alpha=chosen.alpha, lora_dropout=chosen.dropout, target_modules=list(chosen.targets) or "all-linear")
     try:
         peft.inject_adapter_in_model(config, net)
     except ValueError as error:

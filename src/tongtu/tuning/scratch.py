@@ -23,13 +23,13 @@ def new_t5(size: str, vocabulary: int, seed: int) -> Any:
     """
     import transformers
 
-    config = transformers.T5Config(
-        vocab_size=vocabulary, dropout_rate=0.1, feed_forward_proj="relu", decoder_start_token_id=0, pad_token_id=0, eos_token_id=1, **SIZES[size]
-    )
+    kind: Any = transformers.T5Config
+    signs = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}
+    config = kind(vocab_size=vocabulary, dropout_rate=0.1, feed_forward_proj="relu", **signs, **SIZES[size])
     config.scale_decoder_outputs = False
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = transformers.T5ForConditionalGeneration(config)
+        net: Any = transformers.T5ForConditionalGeneration(config)
         nn.init.normal_(net.get_input_embeddings().weight, std=_SPREAD)
     return net
 

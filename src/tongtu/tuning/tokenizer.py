@@ -28,8 +28,8 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     byte_signs = [f"<0x{byte:02X}>" for byte in range(256)]
-    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN_SIGN, byte_fallback=True))  # type: ignore[no-untyped-call, unused-ignore]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[no-untyped-call, unused-ignore]
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN_SIGN, byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Metaspace(prepend_scheme="first"), pre_tokenizers.Split(Regex(r"\d{1,2}"), "isolated")]
     )
     trainer = trainers.BpeTrainer(
@@ -59,7 +59,8 @@ def fast_tokenizer(told: str, signs: dict[str, str]) -> Any:
     import transformers
     from tokenizers import Tokenizer
 
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(told), **signs)
+    kind: Any = transformers.PreTrainedTokenizerFast
+    return kind(tokenizer_object=Tokenizer.from_str(told), **signs)
 
 
 class Wording:
