@@ -1,7 +1,7 @@
 """Model folders: written whole, checked when opened, and free of code.
 
 A folder holds `config.json` (the class, its configuration and versions), `*.safetensors`, `items.parquet` (the catalogue the
-model knows, in code order, with titles where the data had them) and `MANIFEST.json` (SHA-256 of each file). Nothing in it is executed: the class named in
+model knows, in code order, with titles where the data had them), `texts/` (a tokenizer, say) and `MANIFEST.json` (SHA-256 of each file). Nothing in it is executed: the class named in
 `config.json` must be one that Tongtu or an installed package registers.
 """
 
@@ -11,7 +11,7 @@ import importlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -32,6 +32,7 @@ FORMAT = 1
 _REMEDY = "restore the folder from a copy, or fit the model again"
 _OURS = "tongtu.systems."
 _FILES = ("config.json", "items.parquet", "model.safetensors")
+_TEXTS = "texts"
 _METHODS = ("fit", "recommend", "save_pretrained", "from_pretrained")
 
 Array = npt.NDArray[Any]
@@ -48,6 +49,7 @@ class ModelFolder:
         arrays: The weights by name.
         facts: Whatever else the system wrote about itself, and how the model was made.
         item_text: One text an item, in code order, or None where the model was saved without.
+        texts: Further text files by name.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class ModelFolder:
     arrays: Mapping[str, Array]
     facts: Mapping[str, Any]
     item_text: pl.Series | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 def save(
@@ -64,6 +67,7 @@ def save(
     arrays: Mapping[str, Array],
     facts: Mapping[str, Any] | None = None,
     parts: Mapping[str, Recommender] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model folder, replacing one that stands there only when the new one is complete.
 
@@ -73,6 +77,7 @@ def save(
         arrays: Weights by name; bfloat16 is not possible, pass float32.
         facts: Plain values the system needs to come back.
         parts: Recommenders that it is made of; each becomes a model folder of this name within.
+        texts: Further text files by name, a tokenizer.json say; they lie in a folder of their own within.
     """
     kind = type(system)
     record = {
@@ -90,6 +95,9 @@ def save(
         columns = [system.items.ids] if text is None else [system.items.ids, text.rename("text")]
         pl.DataFrame(columns).write_parquet(folder / "items.parquet")
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "model.safetensors")
+        for name, content in (texts or {}).items():
+            (folder / _TEXTS).mkdir(exist_ok=True)
+            (folder / _TEXTS / name).write_bytes(content.encode("utf-8"))
         for name, part in (parts or {}).items():
             part.save_pretrained(folder / name)
 
@@ -119,15 +127,17 @@ def read(path: Path, kind: type | None = None) -> ModelFolder:
     record = _record(path)
     if kind is not None and record["class"] != f"{kind.__module__}:{kind.__qualname__}":
         raise ModelError(f"{path} holds a {record['class']}, not a {kind.__name__}: open it with tongtu.open_model")
-    check_manifest(path, ModelError, _REMEDY, needed=_FILES)
+    further = sorted((path / _TEXTS).glob("*"))
+    check_manifest(path, ModelError, _REMEDY, needed=(*_FILES, *(f"{_TEXTS}/{file.name}" for file in further)))
     try:
         arrays = load_file(path / "model.safetensors")
         table = pl.read_parquet(path / "items.parquet")
         items, text = Vocab(table["id"]), table["text"] if "text" in table.columns else None
+        texts = {file.name: file.read_bytes().decode("utf-8") for file in further}
     except (OSError, ValueError, SafetensorError, pl.exceptions.PolarsError) as error:
         raise ModelError(f"{path} cannot be read ({' '.join(str(error).split())}): {_REMEDY}") from None
     facts = _Parts(path, {**record["facts"], "provenance": record["provenance"]})
-    return ModelFolder(path, record["config"], items, _Parts(path, arrays), facts, text)
+    return ModelFolder(path, record["config"], items, _Parts(path, arrays), facts, text, _Parts(path, texts))
 
 
 def open_model(path: Path | str) -> Recommender:

@@ -114,8 +114,8 @@ class _Run:
         return Trained(self.position.best_epoch or self.position.epoch, self.position.curves)
 
     def _examples(self, epoch: int) -> Examples:
-        draw = getattr(self._source, "epoch", None)
-        examples: Examples = self._source if draw is None else draw(self.options.seed, epoch)
+        source: Any = self._source
+        examples: Examples = source.epoch(self.options.seed, epoch) if hasattr(source, "epoch") else source
         return examples
 
     def _epoch(self, task: nn.Module, optimizer: Any, bar: Bar) -> None:

@@ -40,8 +40,8 @@ class LanguageNet(nn.Module):
         net, wording, word: As given.
         tokenizer: Of transformers.
         seq2seq: Whether it has an encoder.
-        base: What it was made of, where only a part of it learned: the model's name and a hash of its weights; set by who opens it.
-        new_tokens: Tokens beside those of the model it was made of.
+        base: Where only a part of it learns, a hash of the model it was made of; set by who opens it.
+        new_tokens: Those added to a pretrained model; set by who opens it.
     """
 
     def __init__(self, net: Any, wording: Wording, word: nn.Embedding | None = None) -> None:
@@ -49,7 +49,7 @@ class LanguageNet(nn.Module):
         self.net, self.wording, self.word = net, wording, word
         self.tokenizer = wording.tokenizer
         self.seq2seq: bool = net.config.is_encoder_decoder
-        self.base: dict[str, str] | None = None
+        self.base = ""
         self.new_tokens: tuple[str, ...] = ()
 
     @property

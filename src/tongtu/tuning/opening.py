@@ -1,4 +1,4 @@
-"""A network to be tuned, from a configuration; and back from a model folder."""
+"""A network to be tuned, from a configuration."""
 
 from __future__ import annotations
 
@@ -33,22 +33,23 @@ def open_network(settings: Tuning, texts: Sequence[str] = (), new_tokens: Sequen
     if settings.model in SCRATCH:
         tokenizer = train_tokenizer(texts, settings.vocabulary)
         _add_tokens(tokenizer, new_tokens, settings.model)
-        net, base = new_t5(settings.model, len(tokenizer), seed), None
+        opened = wrapped(new_t5(settings.model, len(tokenizer), seed), tokenizer, settings, seed)
     else:
         net, tokenizer = _pretrained(settings)
-        base = None if settings.weights == "all" else {"model": settings.model, "fingerprint": fingerprint(net, tokenizer, settings_of(net.config))}
+        base = "" if settings.weights == "all" else fingerprint(net, tokenizer, settings_of(net.config))
         first = _add_tokens(tokenizer, new_tokens, settings.model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             _prepare(net, settings, first, len(new_tokens))
-    opened = _wrapped(net, tokenizer, settings, seed)
-    opened.base, opened.new_tokens = base, tuple(new_tokens)
+        opened = wrapped(net, tokenizer, settings, seed)
+        opened.base, opened.new_tokens = base, tuple(new_tokens)
     if not any(parameter.requires_grad for parameter in opened.parameters()):
         raise ConfigError("weights = 'new' trains the rows of new tokens, and there are none: choose an index with tokens of its own, 'lora' or 'all'")
     return opened
 
 
-def _wrapped(net: Any, tokenizer: Any, settings: Tuning, seed: int) -> LanguageNet:
+def wrapped(net: Any, tokenizer: Any, settings: Tuning, seed: int) -> LanguageNet:
+    """A model of transformers that has all its tokens and adapters already, as a network of the training loop."""
     encoder = bool(net.config.is_encoder_decoder)
     if settings.whole_word and not encoder:
         raise ConfigError(f"{settings.model} has no encoder to tell of whole words: whole_word = false")

@@ -54,7 +54,7 @@ class ExtendedHead(nn.Module):
 
 
 def extend(net: Any, first: int, new: int) -> None:
-    """Give a model of transformers `new` tokens from number `first` on; they start like its old ones, drawn from torch's generator."""
+    """Give a model of transformers `new` tokens from number `first` on; they start near the mean of its old ones, drawn from torch's generator."""
     table, head = net.get_input_embeddings(), net.get_output_embeddings()
     rows = _rows(table.weight, first, new)
     net.set_input_embeddings(ExtendedEmbedding(table, rows, first))
@@ -64,4 +64,5 @@ def extend(net: Any, first: int, new: int) -> None:
 
 def _rows(weight: Tensor, first: int, new: int) -> nn.Parameter:
     old = weight.detach()[:first].float()
-    return nn.Parameter(old.mean(0) + old.std() * torch.randn(new, old.shape[1]))
+    # near their mean: rows as far from it as others would at first be likelier than most
+    return nn.Parameter(old.mean(0) + 0.2 * old.std() * torch.randn(new, old.shape[1]))

@@ -53,7 +53,7 @@ class Tuning:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        if self.model not in (*SCRATCH, "smollm2") and not self.model.removeprefix("hf:").strip("/ ") != self.model.strip("/ "):
+        if self.model not in (*SCRATCH, "smollm2") and not (self.model.startswith("hf:") and self.model != "hf:"):
             raise ValueError(f"no model {self.model!r}: choose {', '.join(SCRATCH)}, smollm2, or hf: and a folder or a name on the hub")
         if self.model in SCRATCH and self.weights != "all":
             raise ValueError(f"{self.model} starts from nothing, so all its weights must learn: weights = 'all'")

@@ -71,25 +71,28 @@ class Wording:
         encoder: Whether prompts are read by an encoder.
         max_prompt, max_target: Tokens, the end included.
         end: The token that ends an answer; the tokenizer's own where it is None.
+
+    Attributes:
+        before: Tokens that every prompt begins with.
     """
 
     def __init__(self, tokenizer: Any, encoder: bool, max_prompt: int, max_target: int, end: int | None = None) -> None:
         self.tokenizer, self.encoder = tokenizer, encoder
         self.max_prompt, self.max_target = max_prompt, max_target
-        self._backend = tokenizer.backend_tokenizer
-        self._backend.encode_special_tokens = True  # a title that says </s> ends nothing
         self.end: int = tokenizer.eos_token_id if end is None else end
         empty = [int(token) for token in tokenizer("")["input_ids"]]
-        self._before = [] if encoder else [token for token in empty if token != self.end]
+        self.before: list[int] = [] if encoder else [token for token in empty if token != self.end]
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.encode_special_tokens = True  # a title that says </s> ends nothing; a call of the tokenizer itself would undo it
         names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         self._begins = np.array([str(name).startswith(_WORD_MARKS) for name in names], bool)
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each prompt, at least one, up to where its answer begins."""
         seam = "" if self.encoder else _SEAM
-        room = self.max_prompt - len(self._before) - self.encoder
+        room = self.max_prompt - len(self.before) - self.encoder
         after = [self.end] if self.encoder else []
-        return [self._before + tokens[-room:] + after for tokens in self._tokens([text + seam for text in texts])]
+        return [self.before + tokens[-room:] + after for tokens in self._tokens([text + seam for text in texts])]
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each answer, without the end."""
