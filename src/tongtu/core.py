@@ -273,6 +273,14 @@ class Writer(Protocol):
     def write(self, requests: Sequence[Request], task: str) -> list[str]: ...
 
 
+@runtime_checkable
+class Hears(Protocol):
+    """A recommender that says whether its answers heed `Request.wish`; one without this attribute does not hear wishes."""
+
+    @property
+    def hears_wishes(self) -> bool: ...
+
+
 class CandidateSource(Protocol):
     """Proposes the items a ranker chooses among."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tongtu.data.folder import open_dataset, save_dataset
-from tongtu.data.synthetic import markov_world, taste_world
+from tongtu.data.synthetic import markov_world, taste_world, wish_world
 from tongtu.evaluation.protocol import PROTOCOLS
 from tongtu.vocab import Vocab
 
@@ -103,3 +103,35 @@ def test_mistakes_get_one_line(tongtu: Run, world: Path, tmp_path: Path) -> None
     for arguments in (("compare", tmp_path / "bad.toml", "--out", tmp_path / "o"), ("compare", tmp_path / "none.toml", "--out", tmp_path / "o")):
         result = tongtu(*arguments)
         assert result.exit_code == 2 and len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def wishes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "wishes"
+    save_dataset(wish_world(users=150, items=60, length=8).data, path)
+    return path
+
+
+def test_wishes_from_fit_to_report(tongtu: Run, wishes: Path, tmp_path: Path) -> None:
+    """Fitted, given candidates, evaluated and compared under a protocol with wishes: who hears them is far ahead."""
+    asked = ("--data", wishes, "--protocol", "specific-wishes")
+    ndcg = {}
+    for name, settings in (("popular", ()), ("filtered", ("--set", "retriever=popular"))):
+        assert tongtu("fit", name, *asked, "--out", tmp_path / name, *settings).exit_code == 0
+        result = tongtu("evaluate", tmp_path / name, *asked, "--json", tmp_path / f"{name}.json")
+        assert result.exit_code == 0 and result.stdout.startswith("specific-wishes, 150 cases") and "warning" not in result.stderr
+        assert ("Popular does not hear wishes" in result.stderr) is (name == "popular")
+        ndcg[name] = json.loads((tmp_path / f"{name}.json").read_text())["metrics"]["ndcg@10"]
+    assert ndcg["filtered"] > 2 * ndcg["popular"]
+    drawn = ("--source", "filtered-5", "--source", "uniform-5", "--without-target", "--users", 500)
+    assert tongtu("candidates", *asked, *drawn, "--out", tmp_path / "lists.parquet").exit_code == 0
+    file = tmp_path / "trial.toml"
+    rule = f'{{name = "specific-wishes", candidates = "{tmp_path / "lists.parquet"}"}}'
+    systems = '{name = "popular"}, {name = "filtered", settings = {retriever = "popular"}}, {name = "bm25", settings = {asks = "wish"}}'
+    file.write_text(f'name = "trial"\ndata = "{wishes}"\nprotocol = {rule}\nsystems = [{systems}]\n')
+    compared = tongtu("compare", file, "--out", tmp_path / "out")
+    assert compared.exit_code == 0, compared.stderr
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert record["protocol"]["wish"] == "specific" and "specific-wishes" in (tmp_path / "out" / "report.html").read_text()
+    found = {row["system"]: row["metrics"]["recall@5"] for row in record["systems"]}
+    assert len(found) == 3 and found["filtered"] > 1.3 * found["popular"], found

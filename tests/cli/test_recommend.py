@@ -102,3 +102,25 @@ def test_a_language_model_that_says_nothing_is_told(tongtu: Run, tmp_path: Path,
         make("llmrank", {"llm": f"openai:shy@{server.url}", "answer": "list"}).fit(data, FitOptions(quiet=True)).save_pretrained(tmp_path / "ranker")
         result = tongtu("recommend", tmp_path / "ranker", "-k", 3)
     assert result.exit_code == 0 and "named no candidate" in result.stderr
+
+
+def test_a_wish_is_answered_and_a_deaf_model_says_so(tongtu: Run, model: Path, ids: list[str], tmp_path: Path) -> None:
+    data = attribute_world(users=60, items=30, length=9, seed=1).data
+    make("filtered", {"retriever": str(model)}).fit(data, FitOptions(quiet=True)).save_pretrained(tmp_path / "filtered")
+    found = {}
+    for folder in (model, tmp_path / "filtered"):
+        told = tongtu("recommend", folder, "--history", ids[0], "--wish", " some espresso, please ", "-k", 4, "--json")
+        found[folder] = json.loads(told.stdout)
+        assert told.exit_code == 0 and found[folder]["wish"] == "some espresso, please"
+        deaf = folder == model
+        assert found[folder]["heard"] is not deaf
+        assert (told.stderr.splitlines() == []) is not deaf and ("ItemKNN does not hear wishes" in told.stderr) is deaf
+        assert f"--set retriever={model}" in told.stderr or not deaf
+        silent = json.loads(tongtu("recommend", folder, "--history", ids[0], "-k", 4, "--json").stdout)
+        assert (silent["items"] == found[folder]["items"]) is deaf and "wish" not in silent and "heard" not in silent
+    assert all("espresso" in row["text"] for row in found[tmp_path / "filtered"]["items"][:3]) and found[tmp_path / "filtered"]["notes"] == {"categories": 1}
+    alone = tongtu("recommend", tmp_path / "filtered", "--wish", "something for the kitchen")
+    first = next(line for line in alone.stdout.splitlines() if line.split()[:1] == ["1"])
+    assert alone.exit_code == 0 and alone.stderr == "" and ("espresso" in first or "sourdough" in first)
+    unread = tongtu("recommend", tmp_path / "filtered", "--wish", "a quiet film for a rainy evening")
+    assert unread.exit_code == 0 and "names no category of the catalogue" in unread.stderr and unread.stderr.count("\n") == 1

@@ -19,7 +19,7 @@ from tongtu.vocab import Vocab
 
 
 def make_log(users: int = 60, items: int = 40, seed: int = 0, repeats: bool = False) -> Dataset:
-    """A log in which popular items are met more often and item i is often followed by i + 1; users have a gender and times rise."""
+    """A log in which popular items are met more often and item i is often followed by i + 1; users have a gender, items two categories, and times rise."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(users):
@@ -39,6 +39,7 @@ def make_log(users: int = 60, items: int = 40, seed: int = 0, repeats: bool = Fa
         offset=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         time=time[np.lexsort((time, owner))],
         item_text=pl.Series("text", [f"item number {n}" for n in range(items)]),
+        item_fields=pl.DataFrame({"categories": [[f"hall {'ABCD'[n % 4]}", f"shelf {'LMNOP'[n % 5]}"] for n in range(items)]}),
         user_attributes=pl.DataFrame({"gender": ["F" if n % 3 else "M" for n in range(users)], "zip": [str(n) for n in range(users)]}),
     )
 

@@ -142,6 +142,8 @@ def test_what_does_not_go_with_impressions_is_refused(tmp_path: Path) -> None:
     data, _ = read_mind("mind", write_mind(tmp_path), tmp_path, True)
     with pytest.raises(ConfigError, match="new_items does not go with impressions"):
         protocol_from({"name": "mind", "new_items": 0.1}).split(data)
+    with pytest.raises(ConfigError, match="wish does not go with impressions, which have several targets"):
+        protocol_from({"name": "mind", "wish": "vague"}).split(data)
     with pytest.raises(DataError, match=r"no impressions with times.*choose leave-one-out"):
         PROTOCOLS["mind"].split(data.keep_events(np.ones(data.n_events, np.bool_)))
     rule = PROTOCOLS["mind"]

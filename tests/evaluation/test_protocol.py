@@ -32,6 +32,8 @@ OTHER = {
     "users": 9,
     "candidates": "uniform-100",
     "places": (0, 5),
+    "wish": "vague",
+    "wish_field": "kinds",
     "cutoffs": (5, 10),
     "filter_seen": False,
     "seed": 1,
@@ -41,10 +43,10 @@ OTHER = {
 def test_every_field_changes_the_fingerprint(log: Dataset) -> None:
     fields = {field.name for field in dataclasses.fields(EvalProtocol)} - {"ties"}  # there is one way to treat ties
     assert fields == set(OTHER)
-    needed = {"places": {"candidates": "uniform-19"}}
+    needed: dict[str, dict[str, Any]] = {"places": {"candidates": "uniform-19"}, "wish_field": {"wish": "specific"}}
     prints = {build(EvalProtocol, {name: value, **needed.get(name, {})}).fingerprint(log) for name, value in OTHER.items()}
-    prints |= {EvalProtocol().fingerprint(log), EvalProtocol(candidates="uniform-19").fingerprint(log)}
-    assert len(prints) == len(OTHER) + 2
+    prints |= {build(EvalProtocol, values).fingerprint(log) for values in ({}, *needed.values())}
+    assert len(prints) == len(OTHER) + 3
 
 
 def test_the_data_changes_the_fingerprint_and_nothing_else_does(log: Dataset) -> None:
@@ -110,7 +112,7 @@ def test_few_users_are_learned_from_and_validated_on_and_all_are_tested(log: Dat
 
 
 def test_a_field_that_came_later_leaves_older_fingerprints_alone(log: Dataset) -> None:
-    older = {name: value for name, value in plain(EvalProtocol()).items() if name not in ("new_items", "train_users", "places")}
+    older = {name: value for name, value in plain(EvalProtocol()).items() if name not in ("new_items", "train_users", "places", "wish", "wish_field")}
     assert EvalProtocol().fingerprint(log) == hashlib.sha256(json.dumps([older, log.fingerprint], sort_keys=True).encode()).hexdigest()
 
 
@@ -130,11 +132,14 @@ def test_from_a_name_or_a_table() -> None:
         ({"scheme": "random"}, "leave_one_out"),
         ({"places": [0, 5]}, "say with candidates which"),
         ({"places": [1, 1], "candidates": "uniform-9"}, "different whole numbers"),
+        ({"wish": "precise"}, "specific"),
+        ({"wish_field": "genres"}, "say with wish which"),
+        ({"wish": "vague", "wish_field": "genres"}, "name one of categories"),
         ({"candidates": "nowhere/lists.parquet"}, "tongtu candidates"),
     ],
 )
 def test_mistakes_name_their_remedy(values: object, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises((ConfigError, DataError), match=said):
         protocol_from(values).split(make_log())  # type: ignore[arg-type]
 
 
@@ -251,3 +256,37 @@ def test_places_leave_lists_without_the_target_alone(log: Dataset, lists: Path) 
         assert before is not None and after is not None and (not gone or np.array_equal(before, after))
     parts = evaluate(Follower().fit(moved.train), moved.test, moved.train).slices["target's place"]
     assert parts["absent"]["cases"] == sum(absent) and parts["3"]["cases"] == 9 - sum(absent) and parts["absent"]["recall@10"] == 0
+
+
+def test_each_case_gets_the_wish_of_its_target_and_nothing_else_changes(log: Dataset) -> None:
+    once, split = EvalProtocol().split(log), EvalProtocol(wish="specific").split(log)
+    assert split.train.fingerprint == once.train.fingerprint and once.test.requests.wish is None
+    for before, cases in ((once.valid, split.valid), (once.test, split.test)):
+        assert np.array_equal(before.target, cases.target) and np.array_equal(before.requests.stop, cases.requests.stop)
+        assert [request.wish for request in cases.requests] == [", ".join(log.item_fields["categories"][int(target) - 1]) for target in cases.target]
+    vague, again, other = (EvalProtocol(wish="vague", seed=seed).split(log).test.requests.wish for seed in (0, 0, 1))
+    assert vague is not None and vague == again != other
+    assert EvalProtocol(wish="vague").without_test(log).fingerprint == EvalProtocol().without_test(log).fingerprint
+
+
+def test_wishes_go_with_candidate_files_places_users_and_new_items(log: Dataset, lists: Path) -> None:
+    told = log.item_fields["categories"]
+    for rule in (
+        EvalProtocol(wish="specific", candidates=str(lists), places=(0, 3)),
+        EvalProtocol(wish="specific", users=7, new_items=0.3),
+        EvalProtocol(wish="specific", scheme="global_time", candidates="uniform-9"),
+    ):
+        test = rule.split(log).test
+        assert len(test) and [request.wish for request in test.requests] == [", ".join(told[int(target) - 1]) for target in test.target]
+
+
+def test_a_target_of_which_nothing_may_be_said_is_asked_for_without_a_wish(log: Dataset) -> None:
+    test = EvalProtocol().split(log).test
+    bare = np.isin(np.arange(1, log.items.size), test.target[:3])
+    fields = log.item_fields.with_columns(categories=pl.when(pl.Series(bare)).then(None).otherwise("categories"))
+    asked = EvalProtocol(wish="specific").split(dataclasses.replace(log, item_fields=fields)).test
+    assert np.array_equal(asked.target, test.target)
+    assert [request.wish is None for request in asked.requests] == bare[test.target - 1].tolist()
+    titled = log.item_fields.with_columns(title=pl.col("categories").list.join(" and "))
+    with pytest.raises(DataError, match=r"no case has a wish, .* name another wish_field"):
+        EvalProtocol(wish="specific").split(dataclasses.replace(log, item_fields=titled))

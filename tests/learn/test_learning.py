@@ -11,7 +11,9 @@ import pytest
 
 from tongtu.core import FitOptions, Request
 from tongtu.data.splits import leave_one_out
-from tongtu.data.synthetic import GROUP_WORDS, World, attribute_world, markov_world, taste_world, text_world, time_world
+from tongtu.data.synthetic import GROUP_WORDS, SECTIONS, World, attribute_world, markov_world, taste_world, text_world, time_world, wish_world
+from tongtu.data.wishes import WishKind
+from tongtu.evaluation.protocol import EvalProtocol
 from tongtu.systems import cards, make
 from tongtu.systems.baselines.popular import Popular
 from tongtu.testing import case_ndcg, check_learns
@@ -22,6 +24,7 @@ def network(epochs: int) -> Mapping[str, Any]:
 
 
 FACTORS = {"factors": 16}
+WISHES: tuple[WishKind | None, ...] = (None, "vague", "specific")
 WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "itemknn": (taste_world, {}),
     "ease": (taste_world, {"l2": 20.0}),
@@ -33,6 +36,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "hstu": (time_world, network(15)),
     "plmnr": (text_world, {"language_model": "words", "width": 32, "query": 32, "training": {"epochs": 8, "learning_rate": 5e-3}}),
     "bm25": (taste_world, {}),  # a word is in a text or not: it cannot tell the text world's new items apart
+    "filtered": (taste_world, {"retriever_settings": {"l2": 20.0}}),
     "textknn": (text_world, {"encoder": "hashing"}),
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
     "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),
@@ -79,7 +83,28 @@ def test_a_wish_decides_at_least_eight_of_ten() -> None:
             assert (world.group[best] == group).mean() >= 0.8
 
 
-@pytest.mark.parametrize("make_world", [markov_world, taste_world, attribute_world, time_world, text_world])
+def test_a_filter_by_the_wish_is_nearly_as_good_as_one_who_knows_the_rule() -> None:
+    for seed in range(3):
+        world = wish_world(seed=seed)
+        cases = {wish: EvalProtocol(wish=wish).split(world.data).test for wish in WISHES}
+        system = make("filtered", {"retriever": "popular"}).fit(leave_one_out(world.data).train, FitOptions(seed=seed, quiet=True))
+        found = {wish: case_ndcg(system, test).mean() for wish, test in cases.items()}
+        assert found["specific"] > 0.9 * world.best_ndcg and found["specific"] > 1.3 * found["vague"] > 1.3 * 1.3 * found[None], found
+
+
+@pytest.mark.parametrize(("name", "settings", "least"), [("bm25", {}, 0.17), ("bm25", {"asks": "wish"}, 0.95), ("textknn", {"encoder": "hashing"}, 0.17)])
+def test_searchers_answer_a_wish_in_the_words_of_the_texts(name: str, settings: Mapping[str, Any], least: float) -> None:
+    """By the share of the first ten that are of the wished-for group, against a base rate of one in ten; ten events of history speak against the wish."""
+    world = wish_world()
+    split = EvalProtocol(wish="specific").split(world.data)
+    system = make(name, settings).fit(split.train, FitOptions(quiet=True))
+    wanted = world.group[split.test.target][:, None]
+    asked = (split.test.requests, EvalProtocol().split(world.data).test.requests)
+    heard, deaf = ((world.group[system.recommend(requests, 10).items] == wanted).mean() for requests in asked)
+    assert heard > least and abs(deaf - 0.1) < 0.03
+
+
+@pytest.mark.parametrize("make_world", [markov_world, taste_world, attribute_world, time_world, text_world, wish_world])
 def test_worlds_are_what_they_say(make_world: Callable[..., World]) -> None:
     world, again, other = make_world(), make_world(), make_world(seed=1)
     data = world.data
@@ -99,3 +124,17 @@ def test_new_items_of_the_text_world_are_new() -> None:
     assert not np.isin(split.test.target, split.train.item).any()
     taste = world.group[world.data.item[world.data.offset[:-1]]]
     assert (world.group[split.test.target] == taste).mean() > 0.8, "against a base rate of 0.1"
+
+
+def test_the_wish_of_the_wish_world_decides_and_the_history_does_not() -> None:
+    world = wish_world()
+    split = EvalProtocol(wish="specific").split(world.data)
+    before = world.group[[request.history[-1] for request in split.test.requests]]
+    assert abs((world.group[split.test.target] == before).mean() - 0.1) < 0.05, "as chance has it"
+    wishes = split.test.requests.wish
+    assert wishes is not None and len(set(wishes)) == len(GROUP_WORDS), "one for each group"
+    assert all(wish and GROUP_WORDS[world.group[target] - 1][0] in wish for wish, target in zip(wishes, split.test.target, strict=True))
+    assert world.blind_ndcg is not None and world.blind_ndcg < 0.4 * world.best_ndcg
+    vague = [wish or "" for wish in EvalProtocol(wish="vague").split(world.data).test.requests.wish or ()]
+    assert vague and all(any(section in wish for section in SECTIONS) for wish in vague)
+    assert not any(words[0] in wish for words in GROUP_WORDS for wish in vague)

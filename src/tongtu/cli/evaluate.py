@@ -43,6 +43,8 @@ def evaluate(
     system = fitted if known == len(log.items) else for_items(fitted, log)
     split = rule.split(log)
     warning = held_out_warning(getattr(system, "provenance", {}), rule, log) if known else None
+    if rule.wish is not None:
+        note_deaf(system, model)
     found = measure(system, split.test, split.train, rule.cutoffs, rule.seed, quiet=False)
     _print(found, rule)
     for text in filter(None, (warning, _unknown(found.counts), _degraded(found))):
@@ -61,6 +63,22 @@ def evaluate(
             "ms_per_request": found.ms_per_request,
         }
         write_json(json, finite(record))
+
+
+def hears(system: Recommender) -> bool:
+    """Whether the system heeds wishes."""
+    from tongtu.core import Hears
+
+    return isinstance(system, Hears) and system.hears_wishes
+
+
+def note_deaf(system: Recommender, model: Path) -> None:
+    """Say so if the system does not hear wishes."""
+    from tongtu.cli.output import note
+
+    if not hears(system):
+        remedy = f"tongtu fit filtered --set retriever={model} puts what fits a wish before its list"
+        note(f"note: {type(system).__name__} does not hear wishes and goes by the history alone; {remedy}")
 
 
 def known_items(system: Recommender, log: Dataset) -> int:

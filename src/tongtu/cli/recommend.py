@@ -22,13 +22,17 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, help="How many items; more than the catalogue holds gives the whole catalogue.")] = 10,
     attribute: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="What is known of the user, say gender=F; may be repeated.")] = None,
     forget: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An attribute the user wants left out; may be repeated.")] = None,
-    wish: Annotated[str | None, typer.Option(help="What the user asks for, in their own words.")] = None,
+    wish: Annotated[str | None, typer.Option(metavar="TEXT", help="What the user asks for, in their own words, with or without a history.")] = None,
     candidates: Annotated[str | None, typer.Option(metavar="ID,ID", help="Limit the answer to these items.")] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also answer with items of the history.")] = False,
     data: Annotated[str | None, typer.Option(metavar="DIR|NAME", help="Answer from this data set's catalogue, for a model that reads item texts.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
 ) -> None:
-    """Recommend items for one history, with their titles where the model was fitted on data that has them."""
+    """Recommend items for one history or one wish, with their titles where the model was fitted on data that has them.
+
+    A model that does not hear wishes says so.
+    """
+    from tongtu.cli.evaluate import hears, note_deaf
     from tongtu.core import Request
     from tongtu.errors import DataError
     from tongtu.hub import open_model
@@ -36,6 +40,9 @@ def recommend(
     recommender = open_model(model)
     if data is not None:
         recommender = _other_catalogue(recommender, data)
+    wish = (wish or "").strip() or None
+    if wish is not None:
+        note_deaf(recommender, model)
     seen, skipped = item_codes(recommender.items, split_ids(history), "history")
     limits, unknown = (None, []) if candidates is None else item_codes(recommender.items, split_ids(candidates), "candidates")
     if limits is not None and not len(limits):
@@ -50,7 +57,8 @@ def recommend(
     )
     rows, notes = _answer(recommender, request, k)
     if as_json:
-        print(json.dumps({"model": str(model), "items": rows, "skipped": skipped + unknown, "notes": notes}, indent=2, ensure_ascii=False))
+        wished = {} if wish is None else {"wish": wish, "heard": hears(recommender)}
+        print(json.dumps({"model": str(model), **wished, "items": rows, "skipped": skipped + unknown, "notes": notes}, indent=2, ensure_ascii=False))
     else:
         _show(rows, notes)
 
@@ -86,6 +94,8 @@ def _show(rows: Sequence[dict[str, Any]], notes: Mapping[str, Any]) -> None:
 
     if "degraded" in notes:
         note(f"degraded: {notes['degraded']}")
+    if notes.get("categories") == 0:
+        note("note: the wish names no category of the catalogue, so the list is that of the retriever")
     if not rows:
         silent = "the language model named no candidate (a model fitted with --set unparsed=last lists them all the same)"
         left = silent if notes.get("unnamed") else "every item was seen or not a candidate (see --include-seen)"

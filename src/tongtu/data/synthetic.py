@@ -2,7 +2,7 @@
 
 Every world draws all users' events step by step from the chances its rule gives them, never an item twice for one user. A user's
 last event is the test target of `leave_one_out`. Item texts carry the words of the item's group, so that systems that read
-text, and wishes written in these words, have something to find.
+text, and wishes written in these words, have something to find; the item field "categories" holds the group's section and its first word.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ GROUP_WORDS = (
     ("sourdough", "bread", "flour"),
 )
 """The words of each group's item texts; group g has those at g - 1."""
+SECTIONS = ("arts", "sport", "kitchen", "arts", "sport", "outdoors", "home", "home", "outdoors", "kitchen")
+"""The broad category of each group; two groups share one."""
 
 FIELDS = ("music", "sports", "kitchen", "art", "cycling", "gardening", "games", "crafts", "astronomy", "baking")
-"""The broad category of each group in `wish_world`; no title has its word."""
+"""The category of each group in `taste_and_wish_world`; no title has its word."""
 KINDS = {"classics": "simple", "novelties": "fresh", "gifts": "wrapped", "bargains": "worn"}
 """The other category of each item there, and the word by which its title tells it."""
 
@@ -142,8 +144,8 @@ def text_world(users: int = 400, items: int = 200, length: int = 10, noise: floa
     return _draw("text-world", lambda past: chance * (new if past.final else ~new), rng, (users, items, length), chance * ~new)
 
 
-def wish_world(users: int = 400, items: int = 160, length: int = 8, noise: float = 0.05, seed: int = 0) -> World:
-    """What the user wants decides: tastes as in `taste_world`, and of the kind of each item only a wish can tell.
+def taste_and_wish_world(users: int = 400, items: int = 160, length: int = 8, noise: float = 0.05, seed: int = 0) -> World:
+    """Taste and wish decide together: tastes as in `taste_world`, and of the kind of each item only a wish can tell.
 
     Items have a title and two categories: the field of their group, and one of four kinds, which change from event to event without a rule.
     `best_ndcg` is that of one who knows the taste and hears a wish for the target's kind, `blind_ndcg` that of one who hears none.
@@ -151,7 +153,7 @@ def wish_world(users: int = 400, items: int = 160, length: int = 8, noise: float
     rng = np.random.default_rng(seed)
     group, kind = _groups(items), np.arange(items) // len(GROUP_WORDS) % len(KINDS)
     chance = _taste(rng, group, _tastes(rng, users), noise)
-    world = _draw("wish-world", lambda past: chance, rng, (users, items, length), chance)
+    world = _draw("taste-and-wish-world", lambda past: chance, rng, (users, items, length), chance)
     names, words = list(KINDS), list(KINDS.values())
     titles = [f"{words[k]} {' '.join(GROUP_WORDS[g - 1])} {i}" for i, (g, k) in enumerate(zip(group, kind, strict=True), start=1)]
     fields = pl.DataFrame({"title": titles, "categories": [[FIELDS[g - 1], names[k]] for g, k in zip(group, kind, strict=True)]})
@@ -162,6 +164,27 @@ def wish_world(users: int = 400, items: int = 160, length: int = 8, noise: float
     free[np.arange(users), target] = True
     heard = chance * free * (kind == kind[target][:, None])
     return World(data, world.group, _ndcg(heard, target), _ndcg(chance * free, target))
+
+
+def wish_world(users: int = 600, items: int = 150, length: int = 10, noise: float = 0.05, seed: int = 0) -> World:
+    """The wish decides: each event is in a group drawn anew, of which the history tells nothing; within it, popularity.
+
+    A specific wish (`tongtu.data.wishes`) says section and group, "arts, jazz", and a vague one the section alone. The item field "title"
+    has the other words, "piano record number 1", so that no title holds a word of its item's wish. `best_ndcg` is that of one who
+    is told the group, `blind_ndcg` that of one who hears no wish.
+    """
+    rng = np.random.default_rng(seed)
+    group, popular, wanted = _groups(items), _popularity(rng, items), rng.integers(1, len(GROUP_WORDS) + 1, (users, length))
+
+    def rule(past: Past) -> Chances:
+        inside = (wanted[:, past.items.shape[1], None] == group) * popular
+        chance: Chances = (1 - noise) * inside / inside.sum(axis=1, keepdims=True) + noise * popular
+        return chance
+
+    empty = np.zeros((users, 0), np.int64)
+    world = _draw("wish-world", rule, rng, (users, items, length), rule(Past(empty, empty, final=False)), blind=lambda past: np.tile(popular, (users, 1)))
+    titles = pl.Series("title", [f"{' '.join(GROUP_WORDS[g - 1][1:])} number {i}" for i, g in enumerate(group, start=1)])
+    return dataclasses.replace(world, data=dataclasses.replace(world.data, item_fields=world.data.item_fields.with_columns(titles)))
 
 
 def _taste(rng: np.random.Generator, group: Codes, taste: Codes, noise: float) -> Chances:
@@ -205,6 +228,7 @@ def _draw(
         offset=np.concatenate([np.zeros(1, np.int64), np.cumsum(kept.sum(axis=1))]),
         time=time[kept],
         item_text=pl.Series("text", [f"{' '.join(GROUP_WORDS[g - 1])} number {i}" for i, g in enumerate(group, start=1)]),
+        item_fields=pl.DataFrame({"categories": [[SECTIONS[g - 1], GROUP_WORDS[g - 1][0]] for g in group]}),
         user_attributes=pl.DataFrame() if attributes is None else attributes,
     )
     best = _ndcg(chance, events[:, -1])

@@ -21,11 +21,12 @@ from tongtu.config import build, configuration, nearest, plain
 from tongtu.data.dataset import Dataset
 from tongtu.data.impressions import before_last_day, by_day
 from tongtu.data.splits import Cases, Split, Targets, cold_users, few_users, global_time, leave_one_out, new_items
-from tongtu.errors import ConfigError
+from tongtu.data.wishes import CATEGORIES, WishKind, make_wishes
+from tongtu.errors import ConfigError, DataError
 from tongtu.files import sha256
 
 CUTOFFS = (1, 5, 10, 20, 50)
-_LATER: Mapping[str, Any] = {"new_items": 0.0, "train_users": 1.0, "places": []}
+_LATER: Mapping[str, Any] = {"new_items": 0.0, "train_users": 1.0, "places": [], "wish": None, "wish_field": CATEGORIES}
 """Fields that came later, and the value under which a number means what it meant before: it leaves older fingerprints as they are."""
 
 
@@ -49,10 +50,15 @@ class EvalProtocol:
             is not listed is a miss; validation is then left with the full catalogue, so that systems can still choose their epochs.
         places: Ask each test case once for each of these places (from 0), with the target moved to that place of its candidates: does
             the order in which a system reads the candidates sway it?
+        wish: What the user of each case types besides, in validation and test: "specific" (the target's categories), "vague" (a sentence about
+            a broad one of them), or None. It is made from the target, as a simulation of somebody who knows what they want, and words of the target's
+            title are cut out of it (`tongtu.data.wishes`); a target of which nothing is left is asked for without a wish. Such numbers
+            may only be compared with each other: whoever hears the wish is told more than whoever does not.
+        wish_field: The item field with the categories.
         cutoffs: Of recall, NDCG and MRR.
         filter_seen: Whether items of the history are left out of the answer; a repeated target is then a miss.
         ties: Items that tie with the target stand before it.
-        seed: Of the users and candidates that are drawn.
+        seed: Of the users, candidates and wishes that are drawn.
     """
 
     name: str = "leave-one-out"
@@ -67,6 +73,8 @@ class EvalProtocol:
     users: int | None = Field(None, ge=1)
     candidates: str | None = None
     places: tuple[int, ...] = ()
+    wish: WishKind | None = None
+    wish_field: str = CATEGORIES
     cutoffs: tuple[int, ...] = CUTOFFS
     filter_seen: bool = True
     ties: Literal["pessimistic"] = "pessimistic"
@@ -91,12 +99,14 @@ class EvalProtocol:
     def __post_init__(self) -> None:
         if self.places and self.candidates is None:
             raise ValueError("places are places among candidates: say with candidates which, or leave places out")
+        if self.wish is None and self.wish_field != CATEGORIES:
+            raise ValueError("wish_field is where wishes come from: say with wish which, or leave wish_field out")
 
     def split(self, data: Dataset) -> Split:
         """Training events, and the cases for choosing and for judging, with their candidates.
 
         Raises:
-            DataError: If the data set cannot be split this way, or the candidate file is not of it.
+            DataError: If the data set cannot be split this way, has no categories to wish for, or the candidate file is not of it.
         """
         if self.scheme == "leave_one_out":
             split = leave_one_out(data, self.filter_seen)
@@ -117,7 +127,7 @@ class EvalProtocol:
         """Every event that comes before the test: what a model chosen on validation may be fitted on again."""
         if self.scheme == "impressions":
             return before_last_day(data)
-        split = dataclasses.replace(self, users=None, candidates=None, places=()).split(data)
+        split = dataclasses.replace(self, users=None, candidates=None, places=(), wish=None, wish_field=CATEGORIES).split(data)
         test = split.test
         first = np.full(data.users.size, data.n_events)
         place = data.offset[test.user - 1] if self.scheme == "cold_users" else test.requests.stop
@@ -145,10 +155,11 @@ class EvalProtocol:
         Raises:
             ConfigError: If a setting would be without effect.
         """
+        given = "whose items are given"
         fixed = {"new_items": self.new_items == 0, "train_users": self.train_users == 1, "candidates": self.candidates is None}
-        for name, as_is in fixed.items():
-            if not as_is:
-                raise ConfigError(f"protocol {self.name}: {name} does not go with impressions, whose items are given: leave it out")
+        reasons = {name: given for name, as_is in fixed.items() if not as_is} | ({"wish": "which have several targets"} if self.wish else {})
+        for name, reason in reasons.items():
+            raise ConfigError(f"protocol {self.name}: {name} does not go with impressions, {reason}: leave it out")
 
     def _asked(self, split: Split, data: Dataset) -> Split:
         """The split with the users and candidates that are asked about."""
@@ -159,7 +170,22 @@ class EvalProtocol:
             test = sample_users(test, self.users, self.seed)
             if self.candidates is not None:
                 valid, test = (self._limited(cases, split.train) for cases in (valid, test))
+        valid, test = (self._wishing(cases, data) for cases in (valid, test))
         return Split(split.train, valid, at_places(test, self.places) if self.places else test)
+
+    def _wishing(self, cases: Cases, data: Dataset) -> Cases:
+        """The cases, each with the wish of who wants its target.
+
+        Raises:
+            DataError: If there are cases and none of them has a wish.
+        """
+        if self.wish is None or not len(cases):
+            return cases
+        wishes = make_wishes(data, cases.target, self.wish, field=self.wish_field, seed=self.seed)
+        if not any(wishes):
+            told = "every target's title holds all words of its categories, or it has none"
+            raise DataError(f"{data.name}: no case has a wish, since {told}: name another wish_field, or give the items titles in a field of their own")
+        return dataclasses.replace(cases, requests=dataclasses.replace(cases.requests, wish=wishes))
 
     def _file(self) -> Path | None:
         """The candidate file, if candidates come from one.
@@ -195,6 +221,8 @@ PROTOCOLS = {
         EvalProtocol(name="global-time", scheme="global_time"),
         EvalProtocol(name="cold-users", scheme="cold_users", shots=3),
         EvalProtocol(name="new-items", new_items=0.1),
+        EvalProtocol(name="specific-wishes", wish="specific"),
+        EvalProtocol(name="vague-wishes", wish="vague"),
         EvalProtocol(name="mind", scheme="impressions", filter_seen=False),  # Wu et al., ACL 2020
         EvalProtocol(name="sasrec-uniform-100", candidates="uniform-100"),  # Kang & McAuley, ICDM 2018
         EvalProtocol(name="bert4rec-popularity-100", candidates="popularity-100"),  # Sun et al., CIKM 2019

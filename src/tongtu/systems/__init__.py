@@ -50,6 +50,9 @@ _CARDS = (
     SystemCard("als", "ALS", "baselines", "tongtu.systems.baselines.als:ALS", "Hu, Koren & Volinsky, ICDM 2008", extra="baselines", packages=("implicit",)),
     SystemCard("bpr", "BPR", "baselines", "tongtu.systems.baselines.bpr:BPR", "Rendle et al., UAI 2009", extra="baselines", packages=("implicit",)),
     SystemCard("bm25", "BM25", "baselines", "tongtu.systems.baselines.bm25:BM25", "Robertson & Zaragoza, FnTIR 2009", needs="item texts"),
+    SystemCard(
+        "filtered", "Filtered by wish", "baselines", "tongtu.systems.baselines.filtered:Filtered", "categories of the wish first", needs="item categories"
+    ),
     SystemCard("sasrec", "SASRec", "behaviour", "tongtu.systems.behaviour.sasrec:SASRec", "Kang & McAuley, ICDM 2018; Klenitskiy & Vasilev, RecSys 2023"),
     SystemCard("bert4rec", "BERT4Rec", "behaviour", "tongtu.systems.behaviour.bert4rec:BERT4Rec", "Sun et al., CIKM 2019"),
     SystemCard("hstu", "HSTU", "behaviour", "tongtu.systems.behaviour.hstu:HSTU", "Zhai et al., ICML 2024", needs="times, for its time-aware attention"),

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tongtu.core import Extends, FitOptions, Request, Scores
+from tongtu.core import Extends, FitOptions, Hears, Request, Scores
 from tongtu.data.dataset import Dataset
 from tongtu.errors import ConfigError, DataError
 from tongtu.systems import make
@@ -85,6 +85,18 @@ def test_a_wish_is_one_more_newest_item(fitted: BM25) -> None:
     assert both[4] > 0 and np.array_equal(both[1:3], asked(fitted, 1)[1:3])
     mixed = fitted.score([Request(wish="milk"), Request(), Request(wish="unheard")], ALL)
     assert np.array_equal(mixed[0], asked(fitted, wish="milk")) and np.array_equal(mixed[1], mixed[2]) and (mixed[1] < 0).all()
+
+
+def test_the_wish_may_ask_alone_or_not_at_all(fitted: BM25) -> None:
+    alone, deaf = (BM25(BM25.Config(asks=asks)).fit(shop(), QUIET) for asks in ("wish", "history"))  # type: ignore[arg-type]
+    assert np.array_equal(asked(alone, 1, 2, wish="green tea"), asked(fitted, wish="green tea"))
+    for wish in (None, "", "unheard"):
+        assert np.array_equal(asked(alone, 1, 2, wish=wish), asked(fitted, 1, 2)), "without a word of the catalogue, the history asks"
+    requests = [Request(history=np.array([1], np.int32), wish="milk"), Request(history=np.array([3], np.int32))]
+    assert np.array_equal(alone.score(requests, ALL), np.stack([asked(fitted, wish="milk"), asked(fitted, 3)]))
+    assert np.array_equal(asked(deaf, 1, wish="milk"), asked(fitted, 1)) and np.array_equal(asked(deaf, wish="milk"), asked(fitted))
+    assert [isinstance(system, Hears) and system.hears_wishes for system in (fitted, alone, deaf)] == [True, True, False]
+    assert not isinstance(make("popular"), Hears)
 
 
 def test_a_slice_scores_exactly_as_the_whole(fitted: BM25) -> None:

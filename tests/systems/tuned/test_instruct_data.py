@@ -14,7 +14,7 @@ import pytest
 from hostile import HOSTILE
 
 from tongtu.data.dataset import Dataset
-from tongtu.data.synthetic import GROUP_WORDS, KINDS, wish_world
+from tongtu.data.synthetic import GROUP_WORDS, KINDS, taste_and_wish_world
 from tongtu.errors import BudgetError, DataError
 from tongtu.llm.cached import CachedModel
 from tongtu.llm.ledger import Budget, Ledger
@@ -28,7 +28,7 @@ from tongtu.systems.tuned._teacher import teach
 from tongtu.systems.tuned._wants import said_wish
 from tongtu.vocab import Vocab
 
-WORLD = wish_world(users=60, items=80)
+WORLD = taste_and_wish_world(users=60, items=80)
 WORDS = Words(thing="film", things="films", act="watch", acted="watched")
 TOLD = {"thing": "film", "things": "films", "act": "watch", "acted": "watched"}
 QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -265,7 +265,7 @@ def test_a_teacher_that_costs_too_much_stops(tmp_path: Path) -> None:
 
 
 def test_worlds_of_wishes_are_what_they_say() -> None:
-    world = wish_world()
+    world = taste_and_wish_world()
     assert world.blind_ndcg is not None and world.blind_ndcg + 0.2 < world.best_ndcg < 0.9
     for code, (title, categories) in enumerate(world.data.item_fields.iter_rows(), start=1):
         assert GROUP_WORDS[world.group[code] - 1][0] in title and KINDS[categories[1]] in title and not set(categories) & set(title.split())

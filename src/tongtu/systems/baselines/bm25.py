@@ -6,9 +6,9 @@ it is, less the more often it stands in the same text already, and less in a lon
 zero-shot rankers" (ECIR 2024), take candidates from it.
 
 Ours differs: older events of a history weigh less (`decay = 1` weighs all alike); a wish is part of the query, as one more newest
-item; a word that stands in more than half of the texts counts nothing instead of less than nothing; and items that no word
-reaches follow in the order of popularity, which is also the answer to an empty history. The index is that of bm25s
-(Lu, arXiv 2407.03618), which leaves out the constant factor k1 + 1.
+item, or all of it (`asks = "wish"`, which is product search); a word that stands in more than half of the texts counts nothing
+instead of less than nothing; and items that no word reaches follow in the order of popularity, which is also the answer to an
+empty history. The index is that of bm25s (Lu, arXiv 2407.03618), which leaves out the constant factor k1 + 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, diags_array
 
 from tongtu import hub
 from tongtu.config import configuration
@@ -49,6 +49,8 @@ class BM25:
         """Settings of BM25.
 
         Attributes:
+            asks: What makes the query: "both" history and wish; "wish" alone, where it has a word that stands in the catalogue, else the history;
+                or the "history" alone, whatever is wished for.
             last: How many of the newest events make the query.
             decay: Weight of an event of the history against the one after it.
             k1: How soon a word that stands again in the same text stops to count more.
@@ -57,6 +59,7 @@ class BM25:
             stopwords: The language of the words that are left out, as bm25s has them ("english", "german", ...), or None for none.
         """
 
+        asks: Literal["both", "wish", "history"] = "both"
         last: int = Field(10, ge=1)
         decay: float = Field(0.9, gt=0, le=1)
         k1: float = Field(1.2, gt=0)
@@ -72,6 +75,11 @@ class BM25:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
         self.provenance: dict[str, Any] = {}
+
+    @property
+    def hears_wishes(self) -> bool:
+        """Whether a wish is part of the query; see `core.Hears`."""
+        return self.config.asks != "history"
 
     def fit(self, data: Dataset, options: FitOptions | None = None) -> Self:
         """Index all item texts; of the events only their number is learned.
@@ -94,8 +102,11 @@ class BM25:
         batch = RequestBatch.of(requests)
         newest = dataclasses.replace(batch, start=np.maximum(batch.start, batch.stop - self.config.last))
         query = history_matrix(newest, self.items.size, self.config.decay) @ self._index.counts
-        if batch.wish is not None:
-            query = query + self._index.counted([wish or "" for wish in batch.wish], self.config)
+        if batch.wish is not None and self.hears_wishes:
+            told = self._index.counted([wish or "" for wish in batch.wish], self.config)
+            if self.config.asks == "wish":
+                query = diags_array((told.sum(axis=1) == 0).astype(np.float32)) @ query
+            query = query + told
         reached: Scores = (query @ self._index.scores[:, items]).toarray()
         return np.where(reached > 0, reached, popularity_share(self._counts)[items] - 1)
 

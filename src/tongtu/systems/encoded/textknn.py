@@ -16,7 +16,7 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -55,6 +55,7 @@ class TextKNN:
         last: int = Field(10, ge=1)
         decay: float = Field(0.9, gt=0, le=1)
 
+    hears_wishes: ClassVar[bool] = True
     items: Vocab
     item_text: pl.Series | None
     vectors: Vectors

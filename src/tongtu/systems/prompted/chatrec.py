@@ -68,6 +68,7 @@ class ChatREC:
     """
 
     Config: ClassVar[type[ChatRECConfig]] = ChatRECConfig
+    hears_wishes: ClassVar[bool] = True
     items: Vocab
     item_text: pl.Series
     retriever: Recommender

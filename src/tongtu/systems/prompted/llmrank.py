@@ -69,6 +69,7 @@ class LLMRank:
     """
 
     Config: ClassVar[type[LLMRankConfig]] = LLMRankConfig
+    hears_wishes: ClassVar[bool] = True
     items: Vocab
     item_text: pl.Series
     retriever: Recommender

@@ -45,7 +45,8 @@ from tongtu.train.settings import Training
 from tongtu.tuning.examples import Redrawn
 from tongtu.tuning.network import LanguageNet
 from tongtu.tuning.objective import Answer
-from tongtu.tuning.opening import arrays_of, open_network, reopen, texts_of
+from tongtu.tuning.opening import open_network
+from tongtu.tuning.saving import arrays_of, reopen, texts_of
 from tongtu.tuning.settings import Tuning
 from tongtu.vocab import Vocab
 
