@@ -1,8 +1,9 @@
 """Model folders: written whole, checked when opened, and free of code.
 
 A folder holds `config.json` (the class, its configuration and versions), `*.safetensors`, `items.parquet` (the catalogue the
-model knows, in code order, with titles where the data had them), `texts/` (a tokenizer, say) and `MANIFEST.json` (SHA-256 of each file). Nothing in it is executed: the class named in
-`config.json` must be one that Tongtu or an installed package registers.
+model knows, in code order, with titles where the data had them), `texts/` where the model has further texts (a tokenizer), and
+`MANIFEST.json` (SHA-256 of each file). Nothing in it is executed: the class named in `config.json` must be one that Tongtu or an
+installed package registers.
 """
 
 from __future__ import annotations

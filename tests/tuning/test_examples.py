@@ -40,7 +40,7 @@ def test_causal_models_learn_the_answer_alone(tmp_path: object) -> None:
         assert batch.target[row, : len(whole) - 1].tolist() == [PAD] * (len(asked) - 1) + whole[len(asked) :]
         assert int(batch.length[row]) == len(whole) - 1
         assert not batch.item[row, len(whole) - 1 :].any() and not batch.target[row, len(whole) - 1 :].any()
-    assert 0 == net.end, "the end is token 0 here, and is learned all the same"
+    assert net.end == 0, "the end is token 0 here, and is learned all the same"
 
 
 def test_examples_are_drawn_by_seed_and_epoch() -> None:

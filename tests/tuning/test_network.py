@@ -41,7 +41,7 @@ def test_the_loss_of_an_encoder_decoder_is_the_models_own() -> None:
     labels = torch.where(batch.target == PAD, -100, batch.target - 1)
     tokens = (batch.source - 1).clamp_min(0)
     own = net.net(input_ids=tokens, attention_mask=(batch.source != PAD).long(), labels=labels).loss * (labels != -100).sum()
-    assert float(net.loss(batch)) == pytest.approx(float(own), rel=1e-4)
+    assert float(net.loss(batch).detach()) == pytest.approx(float(own.detach()), rel=1e-4)
 
 
 def test_the_loss_of_a_causal_model_is_that_of_its_answers(causal: LanguageNet) -> None:
@@ -51,8 +51,8 @@ def test_the_loss_of_a_causal_model_is_that_of_its_answers(causal: LanguageNet) 
         (asked,), (told,) = causal.wording.prompts([prompt]), causal.tokens_of([answer])
         tokens = torch.tensor([[*asked, *told, causal.end]])
         likely = torch.log_softmax(causal.net(input_ids=tokens).logits[0, :-1], -1).gather(1, tokens[0, 1:, None])[:, 0]
-        summed -= float(likely[len(asked) - 1 :].sum())
-    assert float(causal.loss(batch_of(causal, pairs))) == pytest.approx(summed, rel=1e-4)
+        summed -= float(likely[len(asked) - 1 :].sum().detach())
+    assert float(causal.loss(batch_of(causal, pairs)).detach()) == pytest.approx(summed, rel=1e-4)
 
 
 def test_logits_in_parts_change_neither_loss_nor_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,15 +77,15 @@ def test_likelihoods_are_minus_the_loss() -> None:
     net = tiny_net().eval()
     likely = net.log_likelihood(PROMPTS, [ITEMS[:3]] * len(PROMPTS))
     for prompt, found in zip(PROMPTS, likely, strict=True):
-        for item, value in zip(ITEMS[:3], found, strict=True):
-            assert float(value) == pytest.approx(-float(net.loss(batch_of(net, [(prompt, item)]))), rel=1e-4)
+        expected = [-float(net.loss(batch_of(net, [(prompt, item)])).detach()) for item in ITEMS[:3]]
+        assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_likelihoods_of_a_causal_model_are_minus_the_loss(causal: LanguageNet) -> None:
     answers = ["piano record", "shoes", "running shoes next"]
     likely = causal.log_likelihood(CAUSAL_PROMPTS, [answers] * 2)
     for prompt, found in zip(CAUSAL_PROMPTS, likely, strict=True):
-        expected = [-float(causal.loss(batch_of(causal, [(prompt, answer)]))) for answer in answers]
+        expected = [-float(causal.loss(batch_of(causal, [(prompt, answer)])).detach()) for answer in answers]
         assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -151,25 +151,25 @@ def test_a_seed_gives_the_network() -> None:
 
 
 def test_it_learns_which_item_follows() -> None:
-    net = tiny_net()
-    trained = fit(net, walk(0, 600), epochs=12, schedule="linear", warmup_steps=20, clip=1.0)
-    assert trained.curves[-1]["loss"] < 0.3 * trained.curves[0]["loss"]
-    asked = walk(77, 40)
-    found = beam_search(net.decoder([prompt for prompt, _ in asked]), Trie.of(net.tokens_of(ITEMS), net.end), beams=10, k=1)
-    right = [ITEMS[int(item) - 1] == answer for item, (_, answer) in zip(found.items[:, 0], asked, strict=True)]
-    assert sum(right) > 30
+    net, few = tiny_net(), ITEMS[:12]
+    follows = {item: few[(place + 1) % len(few)] for place, item in enumerate(few)}
+    pairs = [(f"user_{user} bought {item} . next?", answer) for user in range(10) for item, answer in follows.items()]
+    fit(net, pairs, epochs=12, tokens=256, schedule="linear", warmup_steps=5, clip=1.0)
+    asked = [f"user_{number} bought {item} . next?" for number, item in enumerate(few, 20)]  # users never seen
+    found = beam_search(net.decoder(asked), Trie.of(net.tokens_of(ITEMS), net.end), beams=10, k=1)
+    assert sum(ITEMS[int(item) - 1] == follows[asked] for item, asked in zip(found.items[:, 0], few, strict=True)) > 9
 
 
 @pytest.mark.parametrize("change", [{"precision": "bf16"}, {"accumulate": 2}])
 def test_other_ways_to_train(change: dict[str, object]) -> None:
     net = tiny_net(gradient_checkpointing=True)
-    trained = fit(net, walk(0, 150), epochs=3, **change)
-    assert trained.curves[-1]["loss"] < trained.curves[0]["loss"] - 0.5
+    trained = fit(net, walk(0, 60), epochs=3, tokens=512, **change)
+    assert trained.curves[-1]["loss"] < trained.curves[0]["loss"] - 0.3
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
     plain, saving = tiny_net(), tiny_net(gradient_checkpointing=True)
     first, second = fit(plain, walk(0, 60), epochs=1), fit(saving, walk(0, 60), epochs=1)
     assert first.curves[0]["loss"] == pytest.approx(second.curves[0]["loss"], rel=1e-6)
-    assert saving.net.is_gradient_checkpointing and not plain.net.is_gradient_checkpointing
+    assert all(stack.gradient_checkpointing for stack in (saving.net.encoder, saving.net.decoder))
     assert functional.mse_loss(plain.net.shared.weight, saving.net.shared.weight) < 1e-10

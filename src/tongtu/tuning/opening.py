@@ -62,7 +62,8 @@ def wrapped(net: Any, tokenizer: Any, settings: Tuning, seed: int) -> LanguageNe
     if end is None:
         raise ConfigError(f"{settings.model} has no token that ends a text: choose another model")
     if settings.gradient_checkpointing:
-        net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # both have one positional parameter that says how; transformers changed its name
+        getattr(net, "activation_checkpointing_enable", net.gradient_checkpointing_enable)({"use_reentrant": False})
     opened = LanguageNet(net, Wording(tokenizer, encoder, settings.max_prompt, settings.max_target, end), word)
     _check_logits(opened, settings.model)
     return opened.train()

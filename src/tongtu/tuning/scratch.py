@@ -11,26 +11,23 @@ SIZES = {
     "t5:tiny": {"d_model": 128, "d_kv": 32, "d_ff": 512, "num_layers": 3, "num_decoder_layers": 3, "num_heads": 4},
     "t5:small": {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_decoder_layers": 6, "num_heads": 8},
 }
-_SPREAD = 0.05
+_SPREAD = 0.05  # of whole words: little beside the tokens they are added to
 
 
 def new_t5(size: str, vocabulary: int, seed: int) -> Any:
     """A network of T5's kind with random weights.
 
-    ReLU as in T5-small, which P5 stands on: a gated unit has a third matrix for the same width.
-    T5 starts its table of tokens with a spread of 1, which the small steps of Adam take thousands of steps to move; ours is small, and
-    the output layer, the same table, is not scaled down in turn.
+    ReLU as in T5-small, which P5 stands on: a gated unit has a third matrix for the same width. T5's own start and its scaled output
+    layer learn as fast as a table with a small spread, or faster (measured, at learning rates of 0.001 to 0.003).
     """
     import transformers
 
     kind: Any = transformers.T5Config
     signs = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}
     config = kind(vocab_size=vocabulary, dropout_rate=0.1, feed_forward_proj="relu", **signs, **SIZES[size])
-    config.scale_decoder_outputs = False
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net: Any = transformers.T5ForConditionalGeneration(config)
-        nn.init.normal_(net.get_input_embeddings().weight, std=_SPREAD)
     return net
 
 
