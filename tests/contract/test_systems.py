@@ -25,6 +25,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "unisrec": NETWORK | {"encoder": "hashing", "experts": 2},
     "llmrank": {"llm": "unigram", "candidates": 10},
     "chatrec": {"llm": "unigram", "candidates": 10},
+    "instructrec": {"retriever": "popular", "candidates": 6, "per_user": 1, "max_history": 3, "tuning": {"vocabulary": 500}, "training": {"epochs": 1}},
     "textknn": {"encoder": "hashing"},
 }
 

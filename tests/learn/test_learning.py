@@ -11,7 +11,18 @@ import pytest
 
 from tongtu.core import FitOptions, Request
 from tongtu.data.splits import leave_one_out
-from tongtu.data.synthetic import GROUP_WORDS, SECTIONS, World, attribute_world, markov_world, taste_world, text_world, time_world, wish_world
+from tongtu.data.synthetic import (
+    GROUP_WORDS,
+    SECTIONS,
+    World,
+    attribute_world,
+    markov_world,
+    taste_and_wish_world,
+    taste_world,
+    text_world,
+    time_world,
+    wish_world,
+)
 from tongtu.data.wishes import WishKind
 from tongtu.evaluation.protocol import EvalProtocol
 from tongtu.systems import cards, make
@@ -24,6 +35,15 @@ def network(epochs: int) -> Mapping[str, Any]:
 
 
 FACTORS = {"factors": 16}
+INSTRUCTIONS: Mapping[str, Any] = {
+    "retriever": "popular",
+    "candidates": 40,
+    "max_history": 3,
+    "tuning": {"vocabulary": 700},
+    "training": {"epochs": 6, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20},
+    "shares": {"pointwise": 0, "pairwise": 0, "reranking": 0, "turned": 0, "reasoned": 0},
+}
+SLOW = {"instructrec"}  # language models that learn from nothing
 WISHES: tuple[WishKind | None, ...] = (None, "vague", "specific")
 WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "itemknn": (taste_world, {}),
@@ -37,6 +57,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "plmnr": (text_world, {"language_model": "words", "width": 32, "query": 32, "training": {"epochs": 8, "learning_rate": 5e-3}}),
     "bm25": (taste_world, {}),  # a word is in a text or not: it cannot tell the text world's new items apart
     "filtered": (taste_world, {"retriever_settings": {"l2": 20.0}}),
+    "instructrec": (partial(taste_and_wish_world, users=300, items=40), INSTRUCTIONS),
     "textknn": (text_world, {"encoder": "hashing"}),
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
     "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),
@@ -48,7 +69,7 @@ def test_no_system_is_forgotten() -> None:
     assert set(cards()) - {"popular"} <= set(WORLDS)
 
 
-@pytest.mark.parametrize("name", sorted(WORLDS))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in sorted(WORLDS)])
 def test_beats_popular(name: str) -> None:
     world, settings = WORLDS[name]
     check_learns(partial(make, name, settings), lambda seed: world(seed=seed))

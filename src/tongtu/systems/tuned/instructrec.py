@@ -4,12 +4,13 @@ Paper: Zhang et al., "Recommendation as Instruction Following: A Large Language 
 Idea: an instruction = preference (none, titles of the history, taste in words) x intention (none, vague, specific) x task (yes or no, one of two,
 any item, one of a list), so that one model does sequential recommendation, product search and personal search, and hears free text.
 
-How ours differs: no code or data of the paper is public, so the templates are ours, and so are the rules by which taste comes from categories, brands and title
-words, and wishes from categories and from sentences of reviews; a teacher model may add words of its own for some users (theirs is GPT-3.5 for all). Words that a wish
-shares with its target's title are cut. Instructions are drawn anew each epoch. Any size of model: theirs is Flan-T5-XL, ours is by default a small T5 that starts from
-nothing. Candidates come from a fitted recommender or the request and are ranked by the likelihood of their titles; titles of several items are made different.
+How ours differs: no code or data of the paper is public, so the templates are ours, and so are the rules by which taste comes from categories,
+brands and title words, and wishes from categories and sentences of reviews; a teacher model may add words of its own for some users (theirs is
+GPT-3.5, for all). Words that a wish shares with its target's title are cut. Instructions are drawn anew each epoch. Theirs is Flan-T5-XL, ours is by
+default a small T5 that starts from nothing. Candidates come from a fitted recommender or the request and are ranked by the likelihood of their
+titles; titles of several items are made different.
 
-Paper, Amazon Games and CDs: better than GPT-3.5 and the baselines named there, most of all where the intention is told (no table was at hand to copy figures from).
+Paper, Amazon Games and CDs: better than GPT-3.5 and its other baselines, most of all where the intention is told (no table was at hand).
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class InstructRecConfig(Instructing):
         retriever_settings: Of a system.
         candidates: How many the model ranks.
         shown: Whether the candidates stand in the prompt; else they are ranked as answers out of everything.
-        likelihood: What ranks: the log-likelihood of a whole title ("sum"), a token's share of it ("mean"), or what history and wish add to the sum ("calibrated").
+        likelihood: What ranks: the log-likelihood of a whole title ("sum"), a token's share of it ("mean"), or what history and wish add to the
+            sum ("calibrated").
         max_history: The newest events told.
         hears: What is told of a request; a model is trained alike whatever it hears. A request of which nothing is heard gets the retriever's order.
         categories: Item field from which tastes and wishes are made.
