@@ -110,6 +110,11 @@ class InstructRec:
         self.provenance: dict[str, Any] = {}
         self._prior: dict[int, float] = {}
 
+    @property
+    def hears_wishes(self) -> bool:
+        """See `Hears`."""
+        return "wish" in self.config.hears
+
     def fit(self, data: Dataset, options: FitOptions = FitOptions()) -> Self:  # noqa: B008 (frozen)
         """Fit the retriever, make instructions of every event of `data`, and tune the language model on them.
 
