@@ -6,7 +6,7 @@
 Examples are histories of items, most short and some long, with one item as the answer. Both ways start from the same network and take
 one epoch, each in a process of its own, with batches of as many rows on average: ours cut by tokens from examples of like length, the
 Trainer's drawn at random and padded to the longest, as it does by default. Tokens a second are real ones, of prompts and answers.
-Writes `results/tuning_speed.json`.
+Writes `results/tuning_speed_MODEL.json`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     ratio = rows["ours"]["tokens a second"] / rows["trainer"]["tokens a second"]
     facts = {"model": options.model, "weights": options.weights, "examples": options.examples, "threads": options.threads, "tokens a batch": options.tokens}
     claim = (__doc__ or "").split("\n", 1)[0]
-    write("tuning_speed", {"claim": claim, **facts, "ratio": ratio, **rows}, ("accelerate", "peft", "torch", "transformers"))
+    write(f"tuning_speed_{options.model.replace(':', '-')}", {"claim": claim, **facts, "ratio": ratio, **rows}, ("accelerate", "peft", "torch", "transformers"))
     print(f"{options.model}, {options.weights}, {options.examples} examples, {options.threads} threads: {ratio:.2f} times as fast")
     print("| way | tokens/s | padding | peak memory, MB | loss |\n|---|---|---|---|---|")
     for way, row in rows.items():

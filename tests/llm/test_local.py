@@ -47,7 +47,7 @@ def test_continuations_share_the_prompt_and_score_as_if_read_whole(model: LocalM
 def test_many_continuations_are_read_in_parts(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["jazz piano", "shoes", "running shoes next", "record"] * 3
     (whole,) = model.log_likelihood([ask("what")], [texts])
-    monkeypatch.setattr("tongtu.llm.local._LOGITS_AT_ONCE", 40)
+    monkeypatch.setattr("tongtu.llm.likelihood._LOGITS_AT_ONCE", 40)
     (parts,) = model.log_likelihood([ask("what")], [texts])
     np.testing.assert_allclose(parts.summed, whole.summed, atol=1e-5)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tongtu import hub
 from tongtu.config import configuration
 from tongtu.decode.beam import beam_search
 from tongtu.decode.trie import Trie
-from tongtu.errors import ConfigError, ModelError
+from tongtu.errors import ConfigError, MissingExtra, ModelError
 from tongtu.train.checkpoint import weights_of
 from tongtu.tuning.network import LanguageNet
 from tongtu.tuning.opening import open_network
@@ -64,6 +65,8 @@ def likelihoods(net: LanguageNet, pairs: list[tuple[str, str]]) -> np.ndarray:
 @pytest.mark.parametrize("weights", ["new", "lora"])
 @pytest.mark.parametrize("kind", ["causal", "encoder"])
 def test_what_is_frozen_stays_to_the_bit(weights: Any, kind: str, tmp_path: Path) -> None:
+    if weights == "lora":
+        pytest.importorskip("peft", reason="needs pip install 'tongtu[llm]'")
     model = (write_tiny_causal if kind == "causal" else write_tiny_t5)(tmp_path / "model")
     settings = Tuning(model=f"hf:{model}", weights=weights, whole_word=False if kind == "encoder" else None, lora=Lora(rank=4))
     net = open_network(settings, (), NEW)
@@ -86,8 +89,8 @@ def test_what_is_frozen_stays_to_the_bit(weights: Any, kind: str, tmp_path: Path
 
 
 def test_another_model_by_the_same_name_is_refused(tmp_path: Path) -> None:
-    settings = Tuning(model=f"hf:{write_tiny_causal(tmp_path / 'model')}", weights="lora")
-    folder = Owner(open_network(settings)).save(tmp_path / "saved")
+    settings = Tuning(model=f"hf:{write_tiny_causal(tmp_path / 'model')}", weights="new")
+    folder = Owner(open_network(settings, (), NEW)).save(tmp_path / "saved")
     changed = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     with torch.no_grad():
         changed.model.norm.weight[0] += 1
@@ -130,8 +133,15 @@ def test_a_text_that_no_hash_vouches_for_is_refused(tmp_path: Path) -> None:
 def test_nothing_to_learn_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there are none"):
         open_network(Tuning(model=f"hf:{write_tiny_causal(tmp_path)}", weights="new"))
+    pytest.importorskip("peft", reason="needs pip install 'tongtu[llm]'")
     with pytest.raises(ConfigError, match=r"other lora\.targets"):
         open_network(Tuning(model=f"hf:{tmp_path}", weights="lora", lora=Lora(targets=("nowhere",))))
+
+
+def test_low_rank_updates_without_their_package_name_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingExtra, match=r"tongtu\[llm\]"):
+        open_network(Tuning(model=f"hf:{write_tiny_causal(tmp_path)}", weights="lora"))
 
 
 @pytest.mark.slow
