@@ -37,10 +37,10 @@ def network(epochs: int) -> Mapping[str, Any]:
 FACTORS = {"factors": 16}
 INSTRUCTIONS: Mapping[str, Any] = {
     "retriever": "popular",
-    "candidates": 40,
-    "max_history": 3,
-    "tuning": {"vocabulary": 700},
-    "training": {"epochs": 6, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20},
+    "candidates": 80,
+    "max_history": 2,
+    "tuning": {"vocabulary": 500},
+    "training": {"epochs": 6, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20, "schedule": "linear"},
     "shares": {"pointwise": 0, "pairwise": 0, "reranking": 0, "turned": 0, "reasoned": 0},
 }
 SLOW = {"instructrec"}  # language models that learn from nothing
@@ -57,7 +57,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "plmnr": (text_world, {"language_model": "words", "width": 32, "query": 32, "training": {"epochs": 8, "learning_rate": 5e-3}}),
     "bm25": (taste_world, {}),  # a word is in a text or not: it cannot tell the text world's new items apart
     "filtered": (taste_world, {"retriever_settings": {"l2": 20.0}}),
-    "instructrec": (partial(taste_and_wish_world, users=300, items=40), INSTRUCTIONS),
+    "instructrec": (partial(taste_and_wish_world, users=300, items=80), INSTRUCTIONS),
     "textknn": (text_world, {"encoder": "hashing"}),
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
     "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),

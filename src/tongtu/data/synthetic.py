@@ -155,7 +155,7 @@ def taste_and_wish_world(users: int = 400, items: int = 160, length: int = 8, no
     chance = _taste(rng, group, _tastes(rng, users), noise)
     world = _draw("taste-and-wish-world", lambda past: chance, rng, (users, items, length), chance)
     names, words = list(KINDS), list(KINDS.values())
-    titles = [f"{words[k]} {' '.join(GROUP_WORDS[g - 1])} {i}" for i, (g, k) in enumerate(zip(group, kind, strict=True), start=1)]
+    titles = [f"{words[k]} {GROUP_WORDS[g - 1][0]} {i}" for i, (g, k) in enumerate(zip(group, kind, strict=True), start=1)]
     fields = pl.DataFrame({"title": titles, "categories": [[FIELDS[g - 1], names[k]] for g, k in zip(group, kind, strict=True)]})
     data = dataclasses.replace(world.data, item_text=pl.Series("text", titles), item_fields=fields)
     target = data.item[data.offset[1:] - 1].astype(np.int64) - 1

@@ -23,19 +23,19 @@ from tongtu.systems.baselines.popular import Popular
 from tongtu.systems.tuned.instructrec import InstructRec, InstructRecConfig
 from tongtu.testing import case_ndcg
 
-WORLD = taste_and_wish_world(users=300, items=40)
+WORLD = taste_and_wish_world(users=300, items=80)
 SPLIT = EvalProtocol(wish="specific").split(WORLD.data)
 KIND = {title: kind for kind, title in KINDS.items()}
 SETTINGS: dict[str, Any] = {
     "retriever": "popular",
-    "candidates": 40,
-    "max_history": 3,
-    "tuning": {"vocabulary": 700},
-    "training": {"epochs": 4, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20},
+    "candidates": 80,
+    "max_history": 2,
+    "tuning": {"vocabulary": 500},
+    "training": {"epochs": 6, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20, "schedule": "linear"},
     "shares": {"pointwise": 0, "pairwise": 0, "reranking": 0, "turned": 0, "reasoned": 0},
 }
 QUICK = SETTINGS | {"per_user": 1, "training": {"epochs": 1, "tokens": 2048}}
-CODES = np.arange(1, 41, dtype=np.int32)
+CODES = np.arange(1, 81, dtype=np.int32)
 
 
 @cache
@@ -47,7 +47,7 @@ def learned() -> InstructRec:
 @cache
 def small() -> InstructRec:
     """As little as can be."""
-    return InstructRec(build(InstructRecConfig, QUICK)).fit(leave_one_out(taste_and_wish_world(users=40, items=40).data).train, FitOptions(quiet=True))
+    return InstructRec(build(InstructRecConfig, QUICK)).fit(leave_one_out(taste_and_wish_world(users=40, items=80).data).train, FitOptions(quiet=True))
 
 
 def asked_otherwise(system: InstructRec, **settings: Any) -> InstructRec:
@@ -63,6 +63,17 @@ def kinds_of(code: int) -> tuple[str, str]:
     return field, kind
 
 
+def test_a_wish_pulls_its_own_items_up() -> None:
+    """After little training: of the first eight, far more are of the wished-for field or kind than without a wish, when nearly a third are."""
+    quick = SETTINGS | {"per_user": 2, "training": SETTINGS["training"] | {"epochs": 3}}
+    system = InstructRec(build(InstructRecConfig, quick)).fit(SPLIT.train, FitOptions(quiet=True))
+    wishes = [(field, kind) for field in FIELDS for kind in KINDS]
+    found = system.recommend([Request(wish=", ".join(wish)) for wish in wishes], 8).items
+    share = np.mean([bool(set(kinds_of(int(code))) & set(wish)) for row, wish in zip(found, wishes, strict=True) for code in row])
+    assert share > 0.6, share
+
+
+@pytest.mark.slow
 def test_history_wish_and_both() -> None:
     """A history tells the taste, a wish nearly the item, and each alone beats who hears neither."""
     test = SPLIT.test.take(np.arange(120))
@@ -70,18 +81,18 @@ def test_history_wish_and_both() -> None:
     found = {}
     for hears in (("history",), ("wish",), ("history", "wish")):
         found[hears] = case_ndcg(asked_otherwise(learned(), hears=hears), test).mean()
-    assert found["history",] > 1.5 * popular
-    assert min(found["wish",], found["history", "wish"]) > 2 * found["history",]
+    assert found["history",] > 2 * popular
+    assert min(found["wish",], found["history", "wish"]) > 1.4 * found["history",]
 
 
+@pytest.mark.slow
 def test_wishes_turn_the_answer_their_way() -> None:
-    """What the wish names comes first, whatever the history was, against a base rate of one in forty."""
-    wishes = [f"{field}, {kind}" for field in FIELDS for kind in KINDS]
-    history = np.array([2, 12], np.int32)
-    best = learned().recommend([Request(wish=wish) for wish in wishes], 1).items[:, 0]
-    assert np.mean([", ".join(kinds_of(int(code))) == wish for code, wish in zip(best, wishes, strict=True)]) > 0.7
-    with_history = learned().recommend([Request(wish=wish, history=history, exclude_seen=False) for wish in wishes], 1).items[:, 0]
-    assert np.mean([", ".join(kinds_of(int(code))) == wish for code, wish in zip(with_history, wishes, strict=True)]) > 0.5
+    """What the wish names comes first, also against a history of other tastes; one in forty items is what a wish names."""
+    wishes = [(field, kind) for field in FIELDS for kind in KINDS]
+    for history in (np.zeros(0, np.int32), np.array([2, 12], np.int32)):
+        requests = [Request(wish=", ".join(wish), history=history, exclude_seen=False) for wish in wishes]
+        best = learned().recommend(requests, 1).items[:, 0]
+        assert np.mean([kinds_of(int(code)) == wish for code, wish in zip(best, wishes, strict=True)]) > 0.5
 
 
 def test_the_senses_can_be_closed() -> None:
@@ -92,7 +103,7 @@ def test_the_senses_can_be_closed() -> None:
     assert np.array_equal(deaf.recommend([plain], 20).scores, deaf.recommend([wish], 20).scores)
     forgetful = asked_otherwise(small(), hears=("wish",))
     same = dataclasses.replace(other, wish="music, gifts", candidates=CODES, exclude_seen=False)
-    alike = forgetful.recommend([dataclasses.replace(wish, candidates=CODES, exclude_seen=False), same], 40)
+    alike = forgetful.recommend([dataclasses.replace(wish, candidates=CODES, exclude_seen=False), same], 80)
     assert np.allclose(alike.scores[0], alike.scores[1], atol=1e-4)
     for closed, request in ((asked_otherwise(small(), hears=()), wish), (forgetful, plain)):
         assert np.array_equal(closed.recommend([request], 20).items, small().retriever.recommend([request], 20).items), "the retriever's order"
@@ -171,13 +182,13 @@ def test_hostile_titles_win_nothing() -> None:
 
 def test_a_teacher_is_asked_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TONGTU_CACHE", str(tmp_path))
-    data = leave_one_out(taste_and_wish_world(users=40, items=40).data).train
+    data = leave_one_out(taste_and_wish_world(users=40, items=80).data).train
     system = InstructRec(build(InstructRecConfig, QUICK | {"teacher": "unigram", "teacher_users": 10})).fit(data, FitOptions(quiet=True))
     assert set(system.provenance["taught"]) == {"tastes", "wishes"} and (tmp_path / "answers.sqlite").is_file()
 
 
 def test_mistakes_are_told() -> None:
-    data = dataclasses.replace(WORLD.data, item_text=pl.Series("text", [""] * 40), item_fields=pl.DataFrame())
+    data = dataclasses.replace(WORLD.data, item_text=pl.Series("text", [""] * 80), item_fields=pl.DataFrame())
     with pytest.raises(DataError, match="no item has a title"):
         InstructRec(build(InstructRecConfig, QUICK)).fit(data, FitOptions(quiet=True))
     with pytest.raises(ConfigError, match="at least one share"):
