@@ -63,14 +63,17 @@ def kinds_of(code: int) -> tuple[str, str]:
     return field, kind
 
 
-def test_a_wish_pulls_its_own_items_up() -> None:
-    """After little training: of the first eight, far more are of the wished-for field or kind than without a wish, when nearly a third are."""
-    quick = SETTINGS | {"per_user": 2, "training": SETTINGS["training"] | {"epochs": 3}}
-    system = InstructRec(build(InstructRecConfig, quick)).fit(SPLIT.train, FitOptions(quiet=True))
+def test_a_wish_pulls_its_own_item_up() -> None:
+    """Learned from users of one event each, of whom wishes are all there is to tell: the one item that a wish names stands far above the middle of forty."""
+    data = taste_and_wish_world(users=300, items=40).data
+    last = np.zeros(data.n_events, np.bool_)
+    last[data.offset[1:] - 1] = True
+    quick = SETTINGS | {"per_user": 2, "training": SETTINGS["training"] | {"epochs": 5, "tokens": 384}}
+    system = InstructRec(build(InstructRecConfig, quick)).fit(data.keep_events(last), FitOptions(quiet=True))
     wishes = [(field, kind) for field in FIELDS for kind in KINDS]
-    found = system.recommend([Request(wish=", ".join(wish)) for wish in wishes], 8).items
-    share = np.mean([bool(set(kinds_of(int(code))) & set(wish)) for row, wish in zip(found, wishes, strict=True) for code in row])
-    assert share > 0.6, share
+    found = system.recommend([Request(wish=", ".join(wish)) for wish in wishes], 40).items
+    places = [[kinds_of(int(code)) for code in row].index(wish) + 1 for row, wish in zip(found, wishes, strict=True)]
+    assert np.mean(places) < 12
 
 
 @pytest.mark.slow
