@@ -40,7 +40,7 @@ INSTRUCTIONS: Mapping[str, Any] = {
     "candidates": 80,
     "max_history": 2,
     "tuning": {"vocabulary": 500},
-    "training": {"epochs": 6, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20, "schedule": "linear"},
+    "training": {"epochs": 5, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20, "schedule": "linear"},
     "shares": {"pointwise": 0, "pairwise": 0, "reranking": 0, "turned": 0, "reasoned": 0},
 }
 SLOW = {"instructrec"}  # language models that learn from nothing
