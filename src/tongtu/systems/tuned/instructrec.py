@@ -80,7 +80,9 @@ class InstructRecConfig(Instructing):
     """
 
     tuning: Tuning = Field(default_factory=Tuning)
-    training: Training = Field(default_factory=lambda: Training(epochs=20, patience=3, tokens=8_192, clip=1.0, warmup_steps=100))
+    training: Training = Field(
+        default_factory=lambda: Training(epochs=20, patience=3, tokens=2_048, learning_rate=2e-3, schedule="linear", warmup_steps=100, clip=1.0)
+    )
     teacher: str | None = None
     teacher_users: Annotated[int, Field(ge=1)] = 200
     budget: Budget = Field(default_factory=Budget)
