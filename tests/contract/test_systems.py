@@ -25,6 +25,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "unisrec": NETWORK | {"encoder": "hashing", "experts": 2},
     "llmrank": {"llm": "unigram", "candidates": 10},
     "chatrec": {"llm": "unigram", "candidates": 10},
+    "instructrec": {"retriever": "popular", "candidates": 6, "per_user": 1, "max_history": 3, "tuning": {"vocabulary": 500}, "training": {"epochs": 1}},
     "textknn": {"encoder": "hashing"},
     "p5": {"index": {"clusters": 3, "most": 12}, "drawing": {"scale": 0.2, "max_history": 6}, "tuning": {"vocabulary": 600}, "training": {"epochs": 1}},
 }

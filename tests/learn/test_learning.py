@@ -11,7 +11,18 @@ import pytest
 
 from tongtu.core import FitOptions, Request
 from tongtu.data.splits import leave_one_out
-from tongtu.data.synthetic import GROUP_WORDS, SECTIONS, World, attribute_world, markov_world, taste_world, text_world, time_world, wish_world
+from tongtu.data.synthetic import (
+    GROUP_WORDS,
+    SECTIONS,
+    World,
+    attribute_world,
+    markov_world,
+    taste_and_wish_world,
+    taste_world,
+    text_world,
+    time_world,
+    wish_world,
+)
 from tongtu.data.wishes import WishKind
 from tongtu.evaluation.protocol import EvalProtocol
 from tongtu.systems import cards, make
@@ -24,6 +35,14 @@ def network(epochs: int) -> Mapping[str, Any]:
 
 
 FACTORS = {"factors": 16}
+INSTRUCTIONS: Mapping[str, Any] = {
+    "retriever": "popular",
+    "candidates": 80,
+    "max_history": 2,
+    "tuning": {"vocabulary": 500},
+    "training": {"epochs": 5, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20, "schedule": "linear"},
+    "shares": {"pointwise": 0, "pairwise": 0, "reranking": 0, "turned": 0, "reasoned": 0},
+}
 WISHES: tuple[WishKind | None, ...] = (None, "vague", "specific")
 PROMPTS = {"items": 3, "choices": 0, "yes_no": 0, "told": 0, "last": None, "max_history": 4, "separators": [" "]}
 WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
@@ -38,6 +57,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "plmnr": (text_world, {"language_model": "words", "width": 32, "query": 32, "training": {"epochs": 8, "learning_rate": 5e-3}}),
     "bm25": (taste_world, {}),  # a word is in a text or not: it cannot tell the text world's new items apart
     "filtered": (taste_world, {"retriever_settings": {"l2": 20.0}}),
+    "instructrec": (partial(taste_and_wish_world, users=300, items=80), INSTRUCTIONS),
     "textknn": (text_world, {"encoder": "hashing"}),
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
     "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),
@@ -53,7 +73,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
         },
     ),
 }
-LONG = {"p5"}  # a language model from nothing takes half a minute for three worlds
+LONG = {"instructrec", "p5"}  # a language model from nothing takes half a minute for three worlds
 
 
 def test_no_system_is_forgotten() -> None:

@@ -35,6 +35,11 @@ GROUP_WORDS = (
 SECTIONS = ("arts", "sport", "kitchen", "arts", "sport", "outdoors", "home", "home", "outdoors", "kitchen")
 """The broad category of each group; two groups share one."""
 
+FIELDS = ("music", "sports", "kitchen", "art", "cycling", "gardening", "games", "crafts", "astronomy", "baking")
+"""The category of each group in `taste_and_wish_world`; no title has its word."""
+KINDS = {"classics": "simple", "novelties": "fresh", "gifts": "wrapped", "bargains": "worn"}
+"""The other category of each item there, and the word by which its title tells it."""
+
 HOUR, DAY = 3_600, 86_400
 _GAPS = np.array([HOUR, DAY])
 _CUTOFF = 10
@@ -137,6 +142,28 @@ def text_world(users: int = 400, items: int = 200, length: int = 10, noise: floa
     new = np.arange(items) >= items * 3 // 4
     chance = _taste(rng, group, _tastes(rng, users), noise)
     return _draw("text-world", lambda past: chance * (new if past.final else ~new), rng, (users, items, length), chance * ~new)
+
+
+def taste_and_wish_world(users: int = 400, items: int = 160, length: int = 8, noise: float = 0.05, seed: int = 0) -> World:
+    """Taste and wish decide together: tastes as in `taste_world`, and of the kind of each item only a wish can tell.
+
+    Items have a title and two categories: the field of their group, and one of four kinds, which change from event to event without a rule.
+    `best_ndcg` is that of one who knows the taste and hears a wish for the target's kind, `blind_ndcg` that of one who hears none.
+    """
+    rng = np.random.default_rng(seed)
+    group, kind = _groups(items), np.arange(items) // len(GROUP_WORDS) % len(KINDS)
+    chance = _taste(rng, group, _tastes(rng, users), noise)
+    world = _draw("taste-and-wish-world", lambda past: chance, rng, (users, items, length), chance)
+    names, words = list(KINDS), list(KINDS.values())
+    titles = [f"{words[k]} {GROUP_WORDS[g - 1][0]} {i}" for i, (g, k) in enumerate(zip(group, kind, strict=True), start=1)]
+    fields = pl.DataFrame({"title": titles, "categories": [[FIELDS[g - 1], names[k]] for g, k in zip(group, kind, strict=True)]})
+    data = dataclasses.replace(world.data, item_text=pl.Series("text", titles), item_fields=fields)
+    target = data.item[data.offset[1:] - 1].astype(np.int64) - 1
+    free = np.ones(chance.shape, np.bool_)
+    free[data.event_user - 1, data.item - 1] = False
+    free[np.arange(users), target] = True
+    heard = chance * free * (kind == kind[target][:, None])
+    return World(data, world.group, _ndcg(heard, target), _ndcg(chance * free, target))
 
 
 def wish_world(users: int = 600, items: int = 150, length: int = 10, noise: float = 0.05, seed: int = 0) -> World:

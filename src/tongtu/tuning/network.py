@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _LOGITS_AT_ONCE = 1 << 25
 _TOKENS_AT_ONCE = 4_096
+_SIDE_BY_SIDE = 512  # tokens of answers in one row: their attention grows with the square
 
 
 class LanguageNet(nn.Module):
@@ -144,9 +145,10 @@ class LanguageNet(nn.Module):
             x = x + self.word(word)
         return self.net.get_encoder()(inputs_embeds=x, attention_mask=seen.long()).last_hidden_state  # type: ignore[no-any-return]
 
-    def _decode(self, tokens: Tensor, encoded: Tensor, seen: Tensor) -> Tensor:
-        decoder = self.net.get_decoder()
-        return decoder(input_ids=tokens, encoder_hidden_states=encoded, encoder_attention_mask=seen.long(), use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+    def _decode(self, tokens: Tensor, encoded: Tensor, seen: Tensor, mask: Tensor | None = None) -> Tensor:
+        """States [B, T, D]; `mask` [B, 1, T, T] is added to the attention of tokens to each other, in the place of one that hides what comes after."""
+        asked = {"input_ids": tokens, "attention_mask": mask, "encoder_hidden_states": encoded, "encoder_attention_mask": seen.long()}
+        return self.net.get_decoder()(**asked, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _encoded(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
@@ -160,21 +162,19 @@ class LanguageNet(nn.Module):
 
     @torch.no_grad()
     def _decoded_likelihood(self, prompt: list[int], answers: list[list[int]]) -> npt.NDArray[np.float32]:
+        """Many answers stand side by side in one row and do not see each other: what was read becomes keys and values once a row, not once an answer."""
         encoded, seen = self._encoded([prompt])
         summed = np.zeros(len(answers), np.float32)
-        order = np.argsort([len(one) for one in answers], kind="stable")
-        tokens = sum(len(one) for one in answers)
-        for rows in np.array_split(order, max(1, -(-tokens * self.net.config.vocab_size // _LOGITS_AT_ONCE))):
-            if not len(rows):
-                continue
-            length = np.array([len(answers[row]) for row in rows], np.int64)
-            flat = np.array([token + 1 for row in rows for token in answers[row]], np.int64)
-            target = pad(flat, np.cumsum(length), length).to(self.device)
-            start = torch.full((len(rows), 1), self.net.config.decoder_start_token_id, device=self.device)
-            read = torch.cat([start, (target[:, :-1] - 1).clamp_min(0)], 1)
-            states = self._decode(read, encoded.expand(len(rows), -1, -1), seen.expand(len(rows), -1))
-            likely = torch.log_softmax(self.logits(states).float(), -1).gather(2, (target - 1).clamp_min(0)[..., None])[..., 0]
-            summed[rows] = (likely * (target != PAD)).sum(1).cpu().numpy()
+        most = min(_SIDE_BY_SIDE, _LOGITS_AT_ONCE // self.net.config.vocab_size)
+        for rows in _together([len(one) for one in answers], most):
+            target = torch.tensor([token for row in rows for token in answers[row]], device=self.device)
+            read = torch.tensor([token for row in rows for token in (self.net.config.decoder_start_token_id, *answers[row][:-1])], device=self.device)
+            owner = torch.tensor([place for place, row in enumerate(rows) for _ in answers[row]], device=self.device)
+            hidden = (owner[:, None] != owner).logical_or(torch.ones(len(owner), len(owner), device=self.device).triu(1).bool())
+            mask = torch.zeros(1, 1, *hidden.shape, dtype=encoded.dtype, device=self.device).masked_fill(hidden, torch.finfo(encoded.dtype).min)
+            states = self._decode(read[None], encoded, seen, mask)[0]
+            likely = torch.log_softmax(self.logits(states).float(), -1).gather(1, target[:, None])[:, 0]
+            summed[rows] = likely.new_zeros(len(rows)).index_add(0, owner, likely).cpu().numpy()
         return summed
 
     def _generate(self, prompts: list[list[int]], max_tokens: int) -> list[str]:
@@ -193,3 +193,16 @@ class LanguageNet(nn.Module):
                 ids[row, width - len(one) :], mask[row, width - len(one) :] = torch.tensor(one), 1
             made = self.net.generate(input_ids=ids.to(self.device), attention_mask=mask.to(self.device), **choice)[:, width:]
         return [self.wording.text(tokens) for tokens in made.cpu().tolist()]
+
+
+def _together(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Places of neighbours whose lengths sum up to no more than `most`, or that stand alone."""
+    groups: list[list[int]] = []
+    room = 0
+    for place, length in enumerate(lengths):
+        if length > room:
+            groups.append([])
+            room = most
+        groups[-1].append(place)
+        room -= length
+    return groups
