@@ -26,6 +26,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "llmrank": {"llm": "unigram", "candidates": 10},
     "chatrec": {"llm": "unigram", "candidates": 10},
     "textknn": {"encoder": "hashing"},
+    "ppr": {"pretraining": NETWORK, "training": {"epochs": 2}},
 }
 
 

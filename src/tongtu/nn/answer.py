@@ -42,8 +42,9 @@ def score_requests(
         states = torch.zeros(len(requests), net.item_vectors(slice(0, 1)).shape[1])
         known = torch.argsort(batch.length, stable=True)
         known = known[batch.length[known] > 0]
-        for rows in _blocks(known, batch.length[known]):
-            part = ask(_trim(batch, rows))
+        for place in blocks(batch.length[known]):
+            rows = known[place]
+            part = ask(trimmed(batch, rows))
             device = net.item_vectors(slice(0, 1)).device
             hidden = net.hidden(part.to(device))
             states[rows] = hidden[torch.arange(len(rows)), part.length - 1].float().cpu()
@@ -81,20 +82,20 @@ def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: o
     net.eval()
 
 
-def _blocks(rows: Tensor, length: Tensor) -> list[Tensor]:
-    """Rows sorted by length, cut so that each block, padded to its longest row, holds at most `_EVENTS_AT_ONCE` events."""
-    parts, first = [], 0
-    while first < len(rows):
+def blocks(length: Tensor) -> list[Tensor]:
+    """Places of rising lengths, cut so that each block, padded to its longest row, holds at most `_EVENTS_AT_ONCE` events."""
+    parts, first, length = [], 0, length.clamp_min(1)
+    while first < len(length):
         near = length[first : first + _EVENTS_AT_ONCE]
         count = max(1, int((near * torch.arange(1, len(near) + 1) <= _EVENTS_AT_ONCE).sum()))
-        parts.append(rows[first : first + count])
+        parts.append(torch.arange(first, first + count))
         first += count
     return parts
 
 
-def _trim(batch: Batch, rows: Tensor) -> Batch:
+def trimmed(batch: Batch, rows: Tensor) -> Batch:
     """Some rows, as wide as their longest history."""
     length = batch.length[rows]
-    width = int(length.max())
+    width = max(int(length.max()), 1)
     cut = [None if x is None else x[rows, :width] for x in (batch.time, batch.next_time)]
     return Batch(batch.item[rows, :width], length, time=cut[0], next_time=cut[1])
