@@ -27,6 +27,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "chatrec": {"llm": "unigram", "candidates": 10},
     "textknn": {"encoder": "hashing"},
     "ppr": {"pretraining": NETWORK, "training": {"epochs": 2}},
+    "tuning": {"pretraining": NETWORK, "training": {"epochs": 2}},
 }
 
 
