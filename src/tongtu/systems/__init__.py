@@ -44,6 +44,8 @@ class SystemCard:
 
 _CARDS = (
     SystemCard("popular", "Popular", "baselines", "tongtu.systems.baselines.popular:Popular", "counts, optionally of a recent window"),
+    SystemCard("grouppop", "Popular in the group", "baselines", "tongtu.systems.baselines.grouppop:GroupPopular", "counts by attributes", "user attributes"),
+    SystemCard("userknn", "UserKNN", "baselines", "tongtu.systems.baselines.userknn:UserKNN", "Herlocker et al., SIGIR 1999", "user attributes, for new users"),
     SystemCard("itemknn", "ItemKNN", "baselines", "tongtu.systems.baselines.itemknn:ItemKNN", "Deshpande & Karypis, TOIS 2004"),
     SystemCard("rules", "Sequential rules", "baselines", "tongtu.systems.baselines.rules:SequentialRules", "Ludewig & Jannach, UMUAI 2018"),
     SystemCard("ease", "EASE", "baselines", "tongtu.systems.baselines.ease:EASE", "Steck, WWW 2019"),
