@@ -110,9 +110,7 @@ class PromptedNet(nn.Module):
         return self
 
 
-def score_profiles(
-    net: PromptedNet, requests: RequestBatch, profile: npt.NDArray[np.int64], items: slice, last: int, temperature: float | None
-) -> Scores:
+def score_profiles(net: PromptedNet, requests: RequestBatch, profile: npt.NDArray[np.int64], items: slice, last: int, temperature: float | None) -> Scores:
     """Scores float32[n, width of the slice] for each request, also for those without any history.
 
     Args:

@@ -46,11 +46,13 @@ class GroupPopular:
             attributes: User attributes that make groups; None takes all that most users have.
             buckets: Parts into which an attribute with many numbers is cut.
             shrink: Events of the larger group that count as much as those of the smaller.
+            first: Only each user's first so many events count, which is what new users meet; None counts all.
         """
 
         attributes: tuple[str, ...] | None = None
         buckets: Annotated[int, Field(ge=2)] = 10
         shrink: Annotated[float, Field(gt=0)] = 1000.0
+        first: Annotated[int, Field(ge=1)] | None = None
 
     items: Vocab
     item_text: pl.Series | None
@@ -65,6 +67,7 @@ class GroupPopular:
         require_events(data)
         self.items, self.item_text = data.items, data.item_text
         self.reader = AttributeReader.learn(data, self.config.attributes, self.config.buckets)
+        data = self._early(data)
         profile, sizes = self.reader.of_users(data), self.reader.sizes
         self._profiles, group = np.unique(profile, axis=0, return_inverse=True)
         nobody = np.append((self._profiles == 0).all(axis=1), True)  # behind the groups, the one that nobody is in
@@ -105,6 +108,13 @@ class GroupPopular:
         system._groups, system._values = _restored(folder, "groups"), _restored(folder, "values")
         system.provenance = dict(folder.facts["provenance"])
         return system
+
+    def _early(self, data: Dataset) -> Dataset:
+        """The data set with the events that count."""
+        if self.config.first is None:
+            return data
+        number = np.arange(data.n_events) - data.offset[data.event_user - 1]
+        return data.keep_events(number < self.config.first)
 
     def _chances(self, profiles: AttributeCodes, items: slice) -> Scores:
         """Chances [profiles, width]: everybody's, refined by each attribute, their mean refined by all attributes together."""
