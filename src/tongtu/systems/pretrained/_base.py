@@ -68,13 +68,13 @@ class Base:
         system: It.
         fingerprint: SHA-256 of its class, settings, catalogue and weights.
         folder: Where it lies, or None.
-        seconds: That its pre-training took within this fit.
+        seconds: That it took to open or pre-train it.
     """
 
     system: BaseModel
     fingerprint: str
     folder: Path | None
-    seconds: float = 0.0
+    seconds: float
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -89,19 +89,20 @@ def base_for(config: BaseConfig, data: Dataset, options: FitOptions) -> Base:
         ConfigError: If it is neither a folder nor a system, or not one that prompts can stand on.
         ModelError: If the folder is damaged or of another catalogue.
     """
+    started = time.monotonic()
     if Path(config.base).is_dir():
         if config.pretraining:
             raise ConfigError(f"base {config.base} is pre-trained already: leave pretraining out, or give a system's name as base")
-        folder, seconds = Path(config.base), 0.0
-        system, fingerprint = opened(folder)
+        folder: Path | None = Path(config.base)
+        system, fingerprint = opened(Path(config.base))
     elif config.base in cards():
-        started = time.monotonic()
-        system, folder_made = _pretrained(config, data, options)
-        fingerprint, seconds = fingerprint_of(system), time.monotonic() - started
-        return Base(_fitting(system, data, config.base), fingerprint, folder_made, seconds)
+        system, folder = _pretrained(config, data, options)
+        fingerprint = fingerprint_of(_promptable(system, config.base))
     else:
         raise ConfigError(f"base {config.base!r} is neither a model folder nor a system: check the path, or name a system such as sasrec")
-    return Base(_fitting(system, data, config.base), fingerprint, folder, seconds)
+    if system.items != data.items:
+        raise ModelError(f"base {config.base} knows other items than {data.name}: fit it on a part of the same data set")
+    return Base(system, fingerprint, folder, time.monotonic() - started)
 
 
 def opened(folder: Path) -> tuple[BaseModel, str]:
@@ -109,7 +110,7 @@ def opened(folder: Path) -> tuple[BaseModel, str]:
     manifest = folder / MANIFEST
     key = f"{folder.absolute()} {sha256(manifest)}" if manifest.is_file() else ""
     if key not in _opened:
-        system = cast(BaseModel, hub.open_model(folder))
+        system = _promptable(cast(BaseModel, hub.open_model(folder)), str(folder))
         found = system, fingerprint_of(system)
         while len(_opened) >= _KEPT:
             del _opened[next(iter(_opened))]
@@ -125,7 +126,7 @@ def found_again(path: Path, facts: Mapping[str, Any]) -> Base:
     """
     if (path / FOLDER).is_dir():
         system, fingerprint = opened(path / FOLDER)
-        return Base(system, fingerprint, None)
+        return Base(system, fingerprint, None, 0.0)
     if facts["folder"] is None:
         raise ModelError(f"{path} lacks its folder {FOLDER}: restore it from a copy, or fit the model again")
     places = [Path(facts["folder"]), path.absolute().parent / Path(facts["folder"]).name]
@@ -135,7 +136,7 @@ def found_again(path: Path, facts: Mapping[str, Any]) -> Base:
     system, fingerprint = opened(folder)
     if fingerprint != facts["fingerprint"]:
         raise ModelError(f"{path} was made for another model than the one now at {folder}: put back that one ({facts['fingerprint'][:12]}), or fit again")
-    return Base(system, fingerprint, folder)
+    return Base(system, fingerprint, folder, 0.0)
 
 
 def fingerprint_of(system: BaseModel) -> str:
@@ -189,18 +190,15 @@ def _held_out(data: Dataset, seed: int) -> tuple[Dataset, Callable[[Recommender]
     return data.keep_events(keep), measure
 
 
-def _fitting(system: BaseModel, data: Dataset, name: str) -> BaseModel:
-    """The base, if prompts can stand on it and it knows these items.
+def _promptable(system: BaseModel, name: str) -> BaseModel:
+    """The base, if prompts can stand on it.
 
     Raises:
         ConfigError: If its network has no layers to put prompts before, or sees both ways.
-        ModelError: If its items are others.
     """
     net = getattr(system, "net", None)
     if not isinstance(net, Promptable) or not isinstance(net, torch.nn.Module) or not net.causal:
         raise ConfigError(f"base {name} is a {type(system).__name__}, which takes no prompts: choose one that reads from left to right, such as sasrec or hstu")
-    if system.items != data.items:
-        raise ModelError(f"base {name} knows other items than {data.name}: fit it on a part of the same data set")
     return system
 
 
