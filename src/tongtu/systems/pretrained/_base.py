@@ -167,7 +167,7 @@ def _pretrained(config: BaseConfig, data: Dataset, options: FitOptions) -> tuple
     system = cast(BaseModel, make(config.base, config.pretraining))
     train, measure = _held_out(data, options.seed)
     system.fit(train, dataclasses.replace(options, validate=measure, checkpoint=_state(options), tracker=None))
-    if folder is not None:
+    if folder is not None and not folder.is_dir():  # another fit may have been faster
         system.save_pretrained(folder)
     return system, folder
 
