@@ -38,20 +38,26 @@ def score_requests(
         temperature: Of cosine scores, None for dot products.
     """
     with torch.inference_mode():
+        states, vectors = newest_states(net, requests, last, ask), net.item_vectors(items).float().cpu()
+        left, right = scaled(states, vectors, temperature)
+        scores: Scores = (left @ right.T).numpy()
+        return scores
+
+
+def newest_states(net: SequenceModel, requests: RequestBatch, last: int, ask: Callable[[Batch], Batch] = lambda batch: batch) -> Tensor:
+    """States float32[n, D] after the newest known event of each history, zeros where there is none; the arguments are those of `score_requests`."""
+    with torch.inference_mode():
         batch = request_batch(requests, last)
-        states = torch.zeros(len(requests), net.item_vectors(slice(0, 1)).shape[1])
+        vector = net.item_vectors(slice(0, 1))
+        states = torch.zeros(len(requests), vector.shape[1])
         known = torch.argsort(batch.length, stable=True)
         known = known[batch.length[known] > 0]
         for place in blocks(batch.length[known]):
             rows = known[place]
             part = ask(trimmed(batch, rows))
-            device = net.item_vectors(slice(0, 1)).device
-            hidden = net.hidden(part.to(device))
+            hidden = net.hidden(part.to(vector.device))
             states[rows] = hidden[torch.arange(len(rows)), part.length - 1].float().cpu()
-        vectors = net.item_vectors(items).float().cpu()
-        left, right = scaled(states, vectors, temperature)
-        scores: Scores = (left @ right.T).numpy()
-        return scores
+        return states
 
 
 def with_popularity(scores: Scores, requests: RequestBatch, counts: Offsets, items: slice) -> Scores:

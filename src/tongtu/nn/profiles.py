@@ -1,6 +1,6 @@
 """Histories with what is known of their users, and what prompts learn from them.
 
-Shapes: B users, F attributes, T positions, D width.
+Shapes: B users, F attributes, W numbers of a vector that tells of a user (of a text, or from another model), T positions, D width.
 """
 
 from __future__ import annotations
@@ -31,27 +31,33 @@ class ProfileBatch(Batch):
 
     Attributes:
         profile: int64[B, F], codes of the users' attributes, 0 for unknown.
+        told: float32[B, W], zeros for unknown; None where nothing is told in vectors.
     """
 
     profile: Tensor = dataclasses.field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
+    told: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Profiles(Sequences):
-    """Sequences, the attribute codes int64[n, F] of each one's user, and the fingerprint of the model that learns from them."""
+    """Sequences, attribute codes int64[n, F] and vectors float32[n, W] of each one's user, and the fingerprint of the model that learns from them."""
 
     profile: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    told: npt.NDArray[np.float32] | None = None
     base: str = ""
 
     def batch(self, rows: npt.NDArray[np.int64]) -> ProfileBatch:
         """See `Examples`."""
         found = super().batch(rows)
-        return ProfileBatch(found.item, found.length, time=found.time, profile=torch.from_numpy(self.profile[rows]))
+        told = None if self.told is None else torch.from_numpy(self.told[rows])
+        return ProfileBatch(found.item, found.length, time=found.time, profile=torch.from_numpy(self.profile[rows]), told=told)
 
     def columns(self) -> Iterator[npt.NDArray[Any]]:
         """See `Examples`; a resumed run must find the same base."""
         yield from super().columns()
         yield from (self.profile, np.frombuffer(self.base.encode(), np.uint8))
+        if self.told is not None:
+            yield self.told
 
 
 @configuration
@@ -83,8 +89,8 @@ class FirstItems:
     Args:
         loss: Of each event.
         contrast: A user's vector is told from other users' by one with a masked profile, and one with a masked history.
-        hide: Chance that an attribute is unknown, so that unknown ones are ordinary.
-        width: D times F, the numbers of a profile.
+        hide: Chance that an attribute, or a vector, is unknown, so that unknown ones are ordinary.
+        width: The numbers of a profile (`PromptGenerator.known`).
     """
 
     def __init__(self, loss: CatalogueLoss, contrast: PromptContrast, hide: float, width: int) -> None:
@@ -99,8 +105,9 @@ class FirstItems:
         short = (0, width + 1 - batch.item.shape[1])  # where no history has two events, there is one input, of which nothing is seen
         target = functional.pad(batch.item, short)
         times = {} if batch.time is None else {"time": batch.time[:, :width], "next_time": functional.pad(batch.time[:, 1:], short)}
-        hidden = torch.rand(batch.profile.shape, generator=draw) < self._hide
-        return dataclasses.replace(batch, item=item, length=length, target=target, profile=batch.profile.masked_fill(hidden, 0), **times)
+        hidden = torch.rand(len(item), batch.profile.shape[1] + 1, generator=draw) < self._hide
+        profile, told = batch.profile.masked_fill(hidden[:, 1:], 0), None if batch.told is None else batch.told.masked_fill(hidden[:, :1], 0)
+        return dataclasses.replace(batch, item=item, length=length, target=target, profile=profile, told=told, **times)
 
     def loss(self, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
         """The summed loss of all events, and of telling users apart where that has a weight."""
@@ -117,7 +124,8 @@ class FirstItems:
         assert isinstance(batch, ProfileBatch)
         config, device, row = self._contrast, states.device, torch.arange(len(batch.length), device=states.device)
         after = (torch.rand(len(row), generator=draw).to(device) * (batch.length + 1)).long()
-        _, profile = torch.unique(batch.profile, dim=0, return_inverse=True)
+        known = batch.profile if batch.told is None else torch.cat([batch.profile, batch.told.double()], 1)
+        _, profile = torch.unique(known, dim=0, return_inverse=True)
         who = torch.where(after == 0, profile, len(row) + row)  # without history, users of one profile are one user
         keep = (torch.rand(len(row), self._width, generator=draw) >= config.profile_mask).to(device)
         left = (torch.rand(batch.item.shape, generator=draw) >= config.history_mask).to(device)

@@ -12,6 +12,7 @@ import pytest
 
 from tongtu.core import FitOptions, Recommender, Request
 from tongtu.data.dataset import Dataset
+from tongtu.data.folder import save_dataset
 from tongtu.data.splits import cold_users
 from tongtu.data.synthetic import GROUP_WORDS, attribute_world, taste_world
 from tongtu.errors import ConfigError, ModelError
@@ -164,7 +165,7 @@ def test_field_tables_start_from_what_their_users_met(data: Dataset, bases: Path
 
 
 def test_unknown_attributes_are_ordinary(data: Dataset, bases: Path) -> None:
-    system = ppr(base=str(bases / "sasrec")).fit(data, QUIET)
+    system = ppr(base=str(bases / "sasrec"), training=FEW | {"epochs": 12}).fit(data, QUIET)
     forgetful = Request(attributes={"club": "chess"}, forget=frozenset({"club"}))
     asked = [Request(), Request(attributes={"club": "golf"}), forgetful, Request(attributes={"age": "5"})]
     scores = system.score(asked, slice(None))
@@ -195,3 +196,39 @@ def test_prompts_find_the_taste_of_users_without_history_and_the_base_cannot(tmp
         for group, words in enumerate(GROUP_WORDS, start=1):
             best = system.recommend([Request(attributes={"club": words[0]})], 10).items[0]
             assert (world.group[best] == group).mean() >= 0.6, mode
+
+
+def test_a_text_tells_who_a_user_is(tmp_path: Path) -> None:
+    """A bio is read at the fit, and a wish in its place when asked; words are enough, no attribute has a value to look up."""
+    world = attribute_world()
+    words = {first: f"I like {first} {second} and {third}" for first, second, third in GROUP_WORDS}
+    bios = pl.DataFrame({"wish": [f"{words[club]}, says user {number}" for number, club in enumerate(world.data.user_attributes["club"])]})
+    data = dataclasses.replace(world.data, user_attributes=bios)
+    system = ppr(pretraining=BODY, text="wish", encoder="hashing", training={"epochs": 25, "learning_rate": 5e-3}).fit(data, QUIET)
+    assert not system.reader.fields
+    system.save_pretrained(tmp_path / "prompts")
+    opened: Any = open_model(tmp_path / "prompts")
+    right = []
+    for group, (first, _, third) in enumerate(GROUP_WORDS, start=1):
+        requests = [Request(attributes={"wish": words[first]}), Request(wish=f"{first}, {third}")]
+        best = opened.recommend(requests, 10).items
+        np.testing.assert_array_equal(best, system.recommend(requests, 10).items)
+        right.append((world.group[best] == group).mean())
+    assert np.mean(right) >= 0.6, "against a base rate of one in ten"
+
+
+def test_what_users_met_in_another_domain_tells_their_taste_here(tmp_path: Path) -> None:
+    """The same users with the same tastes, other items: those who are new here are known there."""
+    there = taste_world(items=100).data
+    save_dataset(there, tmp_path / "there")
+    make("sasrec", {**BODY, "width": 32, "training": {"epochs": 15, "learning_rate": 5e-3}}).fit(there, QUIET).save_pretrained(tmp_path / "model")
+    here = dataclasses.replace(attribute_world().data, user_attributes=pl.DataFrame())
+    split = cold_users(here, shots=0)
+    settings = {"pretraining": BODY, "bases": str(tmp_path / "bases"), "training": {"epochs": 25, "learning_rate": 5e-3}}
+    system = ppr(**settings, source=str(tmp_path / "model"), source_data=str(tmp_path / "there")).fit(split.train, QUIET)
+    without = case_ndcg(ppr(**settings).fit(split.train, QUIET), split.test).mean()
+    assert case_ndcg(system, split.test).mean() > 2 * without
+    system.save_pretrained(tmp_path / "prompts")
+    opened: Any = open_model(tmp_path / "prompts")
+    np.testing.assert_array_equal(opened.score(split.test.requests, slice(None)), system.score(split.test.requests, slice(None)))
+    assert np.isfinite(opened.score([Request(), Request(user=10**6)], slice(None))).all()

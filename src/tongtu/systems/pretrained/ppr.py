@@ -40,6 +40,7 @@ from tongtu.nn.prompts import PromptedNet, PromptGenerator, score_profiles
 from tongtu.ranking import top_k
 from tongtu.systems.behaviour import sequence
 from tongtu.systems.pretrained._base import Base, BaseConfig, base_for, forget, found_again
+from tongtu.systems.pretrained._told import Teller, TellingConfig, without_text
 from tongtu.systems.pretrained._tuning import first_events, load_added, own_net, save, tuned_facts
 from tongtu.train.settings import Training
 from tongtu.vocab import Vocab
@@ -48,8 +49,8 @@ _EVENTS_AT_ONCE = 1 << 20
 
 
 @configuration
-class PPRConfig(BaseConfig):
-    """Settings of PPR: those of its base (`BaseConfig`), its prompts, and how they learn.
+class PPRConfig(BaseConfig, TellingConfig):
+    """Settings of PPR: those of its base (`BaseConfig`), what else is told of users (`TellingConfig`), its prompts, and how they learn.
 
     Attributes:
         mode: Only what makes the prompts learns ("light"), or everything ("full").
@@ -83,6 +84,7 @@ class PPR:
     counts: Offsets
     base: Base
     reader: AttributeReader
+    teller: Teller
     net: PromptedNet
 
     def __init__(self, config: PPRConfig | None = None) -> None:
@@ -94,11 +96,13 @@ class PPR:
         started, config = time.monotonic(), self.config
         self.base = base_for(config, data, options)
         users, stop, length = first_events(data, 1 + min(config.shots, self.base.system.config.max_length), least=1)
-        self.reader = AttributeReader.learn(data, config.attributes, config.buckets)
-        profile = self.reader.of_users(data)
-        examples = Profiles(data.item, stop, length, data.time, profile=profile[users], base=self.base.fingerprint)
+        self.reader = AttributeReader.learn(without_text(data, config), config.attributes, config.buckets)
+        self.teller = Teller.learn(config, data)
+        profile, told = self.reader.of_users(data), self.teller.of_users(data)
+        told = None if told is None else told[users]
+        examples = Profiles(data.item, stop, length, data.time, profile=profile[users], told=told, base=self.base.fingerprint)
         loss = make_loss(self.base.system.config.loss, data.item_counts)
-        objective = FirstItems(loss, config.contrast, config.hide, len(self.reader.sizes) * _width(self.base))
+        objective = FirstItems(loss, config.contrast, config.hide, self._generator().known)
         sequence.learn(self, data, options, lambda: self._started(data, profile), objective, examples, config.training)
         forget(options)
         self.provenance |= {"fit_seconds": time.monotonic() - started, **tuned_facts(self)}
@@ -107,7 +111,8 @@ class PPR:
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """As the base scores, from the last state behind the prompts; without a known item, from that of the last prompt."""
         batch, base = RequestBatch.of(requests), self.base.system
-        return score_profiles(self.net, batch, self.reader.of_requests(batch), items, base.config.max_length, base.config.loss.temperature)
+        known = self.reader.of_requests(batch), self.teller.of_requests(batch)
+        return score_profiles(self.net, batch, known, items, base.config.max_length, base.config.loss.temperature)
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
@@ -115,7 +120,7 @@ class PPR:
 
     def save_pretrained(self, path: Path) -> None:
         """Write a model folder; with mode "light" and a base that lies in a folder, it is small and names that one."""
-        save(self, path, self.config.mode == "full", {"attributes": self.reader.facts()}, {})
+        save(self, path, self.config.mode == "full", {"attributes": self.reader.facts(), "told": self.teller.facts()}, self.teller.arrays())
 
     @classmethod
     def from_pretrained(cls, path: Path) -> Self:
@@ -128,6 +133,7 @@ class PPR:
         system = cls(hub.restore_config(folder, cls.Config))
         system.base = found_again(Path(path), folder.facts["base"])
         system.reader = AttributeReader.restore(folder.facts["attributes"])
+        system.teller = Teller.restore(system.config, folder.facts["told"], folder.arrays)
         system.items, system.item_text, system.counts = folder.items, system.base.system.item_text, system.base.system.counts
         system.provenance = dict(folder.facts["provenance"])
         system.net = PromptedNet(system.base.system.net, system._generator(), frozen=True)
@@ -135,7 +141,8 @@ class PPR:
         return system
 
     def _generator(self) -> PromptGenerator:
-        return PromptGenerator(self.reader.sizes, _width(self.base), self.base.system.net.layers, self.config.prompts, self.config.inner)
+        layers, config = self.base.system.net.layers, self.config
+        return PromptGenerator(self.reader.sizes, _width(self.base), layers, config.prompts, config.inner, self.teller.width)
 
     def _started(self, data: Dataset, profile: npt.NDArray[np.int64]) -> PromptedNet:
         """The network as training finds it."""
