@@ -232,3 +232,18 @@ def test_what_users_met_in_another_domain_tells_their_taste_here(tmp_path: Path)
     opened: Any = open_model(tmp_path / "prompts")
     np.testing.assert_array_equal(opened.score(split.test.requests, slice(None)), system.score(split.test.requests, slice(None)))
     assert np.isfinite(opened.score([Request(), Request(user=10**6)], slice(None))).all()
+
+
+def test_a_fit_goes_on_only_with_the_same_base(data: Dataset, tmp_path: Path) -> None:
+    training = FEW | {"checkpoint_seconds": 0}
+    settings: dict[str, Any] = {"pretraining": BODY | {"training": training}, "training": training}
+    unbroken = ppr(**settings).fit(data, QUIET)
+    options = FitOptions(quiet=True, checkpoint=tmp_path / "state", resume=True)
+    ppr(**settings).fit(data, options)
+    assert not (tmp_path / "state.pretraining").exists()
+    resumed = ppr(**settings).fit(data, options)
+    requests = [Request(attributes={"club": "chess"}), *data.requests(np.arange(1, 4, dtype=np.int32))]
+    np.testing.assert_array_equal(resumed.score(requests, slice(None)), unbroken.score(requests, slice(None)))
+    other = BODY | {"training": training | {"epochs": 2}}
+    with pytest.raises(ModelError, match="the state of a run with other"):
+        ppr(**settings | {"pretraining": other}).fit(data, options)
