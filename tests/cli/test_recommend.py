@@ -72,6 +72,24 @@ def test_mistakes_are_one_line(tongtu: Run, model: Path, arguments: list[str], s
     assert result.exit_code == 2 and said in result.stderr and result.stderr.splitlines()[-1].startswith("error: ")
 
 
+def test_a_new_user_is_answered_from_attributes(tongtu: Run, tmp_path: Path) -> None:
+    world = attribute_world(users=300, items=60)
+    save_dataset(world.data, tmp_path / "data")
+    training = ("--set", "training.epochs=15", "--set", "training.learning_rate=0.005")
+    small = ("--set", "width=16", "--set", "blocks=1", *training)
+    assert tongtu("fit", "sasrec", "--data", tmp_path / "data", "--all-events", "--out", tmp_path / "base", *small).exit_code == 0
+    base = f"base={tmp_path / 'base'}"
+    result = tongtu("fit", "ppr", "--data", tmp_path / "data", "--all-events", "--out", tmp_path / "prompts", "--set", base, *training)
+    assert result.exit_code == 0, result.stderr
+    lists = {}
+    for club in ("jazz", "chess"):
+        result = tongtu("recommend", tmp_path / "prompts", "--attribute", f"club={club}", "-k", 6, "--json")
+        lists[club] = [row["text"].split()[0] for row in json.loads(result.stdout)["items"]]
+        assert lists[club].count(club) >= 4 and not result.stderr
+    result = tongtu("recommend", tmp_path / "prompts", "--attribute", "clb=jazz", "--attribute", "club=golf")
+    assert result.exit_code == 0 and "attribute clb (read are: club)" in result.stderr and "attribute club=golf" in result.stderr
+
+
 def test_a_damaged_model_is_refused_by_name(tongtu: Run, model: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(model, tmp_path / "copy")
     weights = copy / "model.safetensors"

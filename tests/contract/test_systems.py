@@ -28,6 +28,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "instructrec": {"retriever": "popular", "candidates": 6, "per_user": 1, "max_history": 3, "tuning": {"vocabulary": 500}, "training": {"epochs": 1}},
     "textknn": {"encoder": "hashing"},
     "p5": {"index": {"clusters": 3, "most": 12}, "drawing": {"scale": 0.2, "max_history": 6}, "tuning": {"vocabulary": 600}, "training": {"epochs": 1}},
+    "ppr": {"pretraining": NETWORK, "training": {"epochs": 2}},
+    "tuning": {"pretraining": NETWORK, "training": {"epochs": 2}},
 }
 
 

@@ -55,6 +55,7 @@ def recommend(
         wish=wish,
         exclude_seen=not include_seen,
     )
+    _tell_unknown(recommender, request.attributes)
     rows, notes = _answer(recommender, request, k)
     if as_json:
         wished = {} if wish is None else {"wish": wish, "heard": hears(recommender)}
@@ -72,6 +73,17 @@ def _other_catalogue(recommender: Recommender, data: str) -> Recommender:
     if not isinstance(recommender, Extends):
         raise ConfigError(f"{type(recommender).__name__} knows only the items it was fitted on: leave --data out, or fit a model that reads item texts")
     return for_items(recommender, load(data))
+
+
+def _tell_unknown(recommender: Recommender, attributes: Mapping[str, str]) -> None:
+    """A misspelt attribute would go unnoticed, since unknown ones are ordinary."""
+    from tongtu.cli.output import note
+    from tongtu.data.attributes import AttributeReader
+
+    reader, text = getattr(recommender, "reader", None), getattr(recommender.config, "text", None)
+    if isinstance(reader, AttributeReader):
+        for unknown in reader.unknown({name: value for name, value in attributes.items() if name != text}):
+            note(f"note: the model knows nothing of the attribute {unknown}")
 
 
 def _answer(recommender: Recommender, request: Any, k: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:

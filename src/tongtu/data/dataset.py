@@ -193,6 +193,13 @@ class AttributeRows(Sequence[Mapping[str, str]]):
             return {}
         return {key: str(value) for key, value in self._frame.row(user - 1, named=True).items() if value is not None}
 
+    def column(self, name: str) -> pl.Series:
+        """One attribute of all rows, null where it is not known."""
+        if name not in self._frame.columns:
+            return pl.Series(name, [None] * len(self), dtype=pl.String)
+        column = self._frame[name]
+        return pl.concat([column.clear(1), column]).gather(self._users)
+
     def take(self, rows: npt.NDArray[np.int64]) -> AttributeRows:
         """The mappings at `rows`."""
         return AttributeRows(self._frame, self._users[rows])

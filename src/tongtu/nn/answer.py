@@ -38,19 +38,26 @@ def score_requests(
         temperature: Of cosine scores, None for dot products.
     """
     with torch.inference_mode():
-        batch = request_batch(requests, last)
-        states = torch.zeros(len(requests), net.item_vectors(slice(0, 1)).shape[1])
-        known = torch.argsort(batch.length, stable=True)
-        known = known[batch.length[known] > 0]
-        for rows in _blocks(known, batch.length[known]):
-            part = ask(_trim(batch, rows))
-            device = net.item_vectors(slice(0, 1)).device
-            hidden = net.hidden(part.to(device))
-            states[rows] = hidden[torch.arange(len(rows)), part.length - 1].float().cpu()
-        vectors = net.item_vectors(items).float().cpu()
+        states, vectors = newest_states(net, requests, last, ask), net.item_vectors(items).float().cpu()
         left, right = scaled(states, vectors, temperature)
         scores: Scores = (left @ right.T).numpy()
         return scores
+
+
+def newest_states(net: SequenceModel, requests: RequestBatch, last: int, ask: Callable[[Batch], Batch] = lambda batch: batch) -> Tensor:
+    """States float32[n, D] after the newest known event of each history, zeros where there is none; the arguments are those of `score_requests`."""
+    with torch.inference_mode():
+        batch = request_batch(requests, last)
+        vector = net.item_vectors(slice(0, 1))
+        states = torch.zeros(len(requests), vector.shape[1])
+        known = torch.argsort(batch.length, stable=True)
+        known = known[batch.length[known] > 0]
+        for place in blocks(batch.length[known]):
+            rows = known[place]
+            part = ask(trimmed(batch, rows))
+            hidden = net.hidden(part.to(vector.device))
+            states[rows] = hidden[torch.arange(len(rows)), part.length - 1].float().cpu()
+        return states
 
 
 def with_popularity(scores: Scores, requests: RequestBatch, counts: Offsets, items: slice) -> Scores:
@@ -81,20 +88,20 @@ def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: o
     net.eval()
 
 
-def _blocks(rows: Tensor, length: Tensor) -> list[Tensor]:
-    """Rows sorted by length, cut so that each block, padded to its longest row, holds at most `_EVENTS_AT_ONCE` events."""
-    parts, first = [], 0
-    while first < len(rows):
+def blocks(length: Tensor) -> list[Tensor]:
+    """Places of rising lengths, cut so that each block, padded to its longest row, holds at most `_EVENTS_AT_ONCE` events."""
+    parts, first, length = [], 0, length.clamp_min(1)
+    while first < len(length):
         near = length[first : first + _EVENTS_AT_ONCE]
         count = max(1, int((near * torch.arange(1, len(near) + 1) <= _EVENTS_AT_ONCE).sum()))
-        parts.append(rows[first : first + count])
+        parts.append(torch.arange(first, first + count))
         first += count
     return parts
 
 
-def _trim(batch: Batch, rows: Tensor) -> Batch:
+def trimmed(batch: Batch, rows: Tensor) -> Batch:
     """Some rows, as wide as their longest history."""
     length = batch.length[rows]
-    width = int(length.max())
+    width = max(int(length.max()), 1)
     cut = [None if x is None else x[rows, :width] for x in (batch.time, batch.next_time)]
     return Batch(batch.item[rows, :width], length, time=cut[0], next_time=cut[1])

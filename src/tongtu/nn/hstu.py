@@ -11,6 +11,7 @@ answers ahead.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -21,6 +22,7 @@ from torch.nn import functional
 from tongtu.config import configuration
 from tongtu.core import PAD
 from tongtu.nn.batch import Batch
+from tongtu.nn.edits import Adapter, LayerEdits, adapted
 
 _BUCKETS = 129
 _LOG_WIDTH = 0.301  # of a time bucket: seconds grow by 35 % from one to the next
@@ -71,23 +73,28 @@ class HSTUBlock(nn.Module):
         nn.init.normal_(self.project.weight, std=0.02)
         nn.init.xavier_uniform_(self.out.weight)
 
-    def forward(self, x_BTD: Tensor, bucket_BTT: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, bucket_BTT: Tensor | None, prefix: int = 0, adapters: Sequence[Adapter] = ()) -> Tensor:
         B, T, D = x_BTD.shape
         mixed = functional.silu(self.project(functional.layer_norm(x_BTD, (D,))))
         u, v, q, k = mixed.view(B, T, 4, self.heads, self.inner).permute(2, 0, 3, 1, 4)
-        places = torch.arange(T, device=x_BTD.device)
+        places = torch.arange(T - prefix, device=x_BTD.device)
         distance = (places[:, None] - places).clamp(0, len(self.position_bias) - 1)
         bias = self.position_bias[distance]
         if bucket_BTT is not None:
             bias = bias + look_up(functional.pad(self.time_bias, (0, 1)), bucket_BTT)[:, None]
+        if prefix:
+            bias = functional.pad(bias, (prefix, 0, prefix, 0))
         weight_BHTT = functional.silu(q @ k.transpose(-1, -2) + bias).tril() / self.over
         y = functional.layer_norm((weight_BHTT @ v).transpose(1, 2).reshape(B, T, -1), (self.heads * self.inner,))
-        out: Tensor = x_BTD + self.out(self.drop(u.transpose(1, 2).reshape(B, T, -1) * y))
+        out: Tensor = x_BTD + adapted(adapters, 0, self.out(self.drop(u.transpose(1, 2).reshape(B, T, -1) * y)))
         return out
 
 
 class HSTUNet(nn.Module):
     """Item and position embeddings, HSTU blocks, and the item table as output layer; states are compared by cosine."""
+
+    causal = True
+    places = 1
 
     def __init__(self, config: HSTUBodyConfig, size: int) -> None:
         super().__init__()
@@ -101,17 +108,28 @@ class HSTUNet(nn.Module):
         with torch.no_grad():
             self.item.weight[PAD] = 0
 
+    @property
+    def layers(self) -> int:
+        """See `Promptable`."""
+        return len(self.blocks)
+
+    @property
+    def input_scale(self) -> float:
+        """See `Promptable`."""
+        return float(self.config.width**0.5)
+
     def embed(self, batch: Batch) -> Tensor:
         """Inputs [B, T, D] of the first block."""
         x = self.item(batch.item) * self.config.width**0.5 + self.position(batch.age)
         out: Tensor = self.drop(x)
         return out
 
-    def encode(self, x_BTD: Tensor, batch: Batch) -> Tensor:
-        """States [B, T, D] after all blocks."""
+    def encode(self, x_BTD: Tensor, batch: Batch, edits: LayerEdits | None = None) -> Tensor:
+        """States [B, T, D] after all blocks; see `Promptable`."""
+        edits = edits or LayerEdits()
         bucket = time_buckets(batch, self.config.time_anchor) if self.config.use_time else None
-        for block in self.blocks:
-            x_BTD = block(x_BTD, bucket)
+        for number, block in enumerate(self.blocks):
+            x_BTD = block(edits.before(number, x_BTD), bucket, edits.width, edits.within(number))
         return x_BTD
 
     def hidden(self, batch: Batch) -> Tensor:

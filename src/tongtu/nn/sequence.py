@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tongtu.config import configuration
 from tongtu.core import PAD
 from tongtu.nn.batch import Batch
+from tongtu.nn.edits import LayerEdits
 from tongtu.nn.transformer import BLOCKS, BlockKind
 
 
@@ -23,6 +25,32 @@ class SequenceModel(Protocol):
 
     def item_vectors(self, items: slice) -> Tensor:
         """Vectors [I, D] of the item codes in a slice; a score is a dot product of state and item vector."""
+        ...
+
+
+@runtime_checkable
+class Promptable(SequenceModel, Protocol):
+    """What prompts and adapters besides see of a network: its layers, and a way through them."""
+
+    causal: bool
+    places: int
+
+    @property
+    def layers(self) -> int:
+        """How many layers there are; each has `places` for adapters."""
+        ...
+
+    @property
+    def input_scale(self) -> float:
+        """How many times as long as its vector an item's input of the first layer is."""
+        ...
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Inputs [B, T, D] of the first layer."""
+        ...
+
+    def encode(self, x_BTD: Tensor, batch: Batch, edits: LayerEdits | None = None) -> Tensor:
+        """States [B, T, D] after all layers; with a prefix of P vectors [B, P + T, D], the prefix's first."""
         ...
 
 
@@ -78,6 +106,8 @@ class SequenceBody(nn.Module):
         item: A table to hold before everything else: the order of creation decides what a seed gives.
     """
 
+    places = 2
+
     def __init__(self, config: BodyConfig, causal: bool = True, item: nn.Embedding | None = None) -> None:
         super().__init__()
         D = config.width
@@ -111,20 +141,41 @@ class SequenceBody(nn.Module):
         out: Tensor = self.drop(self.norm_input(x))
         return out
 
-    def encode(self, x_BTD: Tensor, batch: Batch) -> Tensor:
-        """States [B, T, D] after all blocks."""
-        seen = None if self.causal else batch.valid[:, None, None, :]
+    @property
+    def layers(self) -> int:
+        """See `Promptable`."""
+        return len(self.blocks)
+
+    @property
+    def input_scale(self) -> float:
+        """See `Promptable`."""
+        return self.scale
+
+    def encode(self, x_BTD: Tensor, batch: Batch, edits: LayerEdits | None = None) -> Tensor:
+        """States [B, T, D] after all blocks; see `Promptable`."""
+        edits = edits or LayerEdits()
+        T, P = x_BTD.shape[1], edits.width
+        seen = None if self.causal else _behind(batch.valid, P)[:, None, None, :]
         for number, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, seen if self.distance is None else self._bias(self.distance[number], seen, x_BTD.shape[1]))
+            mask = seen if self.distance is None else self._bias(self.distance[number], seen, T, P)
+            x_BTD = block(edits.before(number, x_BTD), mask, edits.within(number))
         out: Tensor = self.norm_output(x_BTD)
         return out
 
-    def _bias(self, distance_HL: Tensor, seen: Tensor | None, T: int) -> Tensor:
-        """What attention adds to its logits, [1 or B, H, T, T]: a number for each distance, -inf where nothing may be seen."""
-        places = torch.arange(T, device=distance_HL.device)
+    def _bias(self, distance_HL: Tensor, seen: Tensor | None, T: int, P: int) -> Tensor:
+        """What attention adds to its logits, [1 or B, H, P + T, P + T]: a number for each distance of items, 0 for prefixes, -inf where nothing may be seen."""
+        places = torch.arange(P + T, device=distance_HL.device)
         apart = places[:, None] - places
-        bias = distance_HL[:, (apart + distance_HL.shape[1] // 2).clamp(0, distance_HL.shape[1] - 1)]
+        near = (apart[P:, P:] + distance_HL.shape[1] // 2).clamp(0, distance_HL.shape[1] - 1)
+        bias = distance_HL[:, near]
+        if P:
+            bias = functional.pad(bias, (P, 0, P, 0))
         return bias[None].masked_fill(apart < 0 if seen is None else ~seen, -torch.inf)
+
+
+def _behind(valid_BT: Tensor, P: int) -> Tensor:
+    """bool[B, P + T]: what is real behind a prefix of P vectors, which always are."""
+    return functional.pad(valid_BT, (P, 0), value=True) if P else valid_BT
 
 
 class ItemSequenceNet(SequenceBody):

@@ -40,9 +40,8 @@ class _FullSoftmax(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         state, items, target, precision, smoothing, soft = arguments
         table, states, answer = items.detach()[1:].to(precision), state.detach().to(precision), target - 1  # without `PAD`
-        wanted = state.requires_grad or items.requires_grad
-        state_gradient = torch.empty_like(states) if wanted else None
-        items_gradient = torch.zeros_like(items, dtype=torch.float32) if wanted else None
+        state_gradient = torch.empty_like(states) if state.requires_grad else None
+        items_gradient = torch.zeros_like(items, dtype=torch.float32) if items.requires_grad else None
         total = torch.zeros((), device=state.device)
         chunk = min(max(64, _CHUNK_LOGITS // len(items)), len(states))
         room = torch.empty(chunk, len(table), dtype=precision, device=state.device)  # every chunk's logits in turn
@@ -50,12 +49,12 @@ class _FullSoftmax(torch.autograd.Function):
             part = slice(first, first + chunk)
             logits = torch.mm(states[part], table.T, out=room[: len(states) - first])
             total += _chunk(logits, *_weighed(answer[part], smoothing, None if soft is None else (soft[0][part], soft[1][part])), smoothing)
-            if state_gradient is not None and items_gradient is not None:
+            if state_gradient is not None:
                 torch.mm(logits, table, out=state_gradient[part])
-                if precision == torch.float32:
-                    items_gradient[1:].addmm_(logits.T, states[part])
-                else:
-                    items_gradient[1:] += logits.T @ states[part]
+            if items_gradient is not None and precision == torch.float32:
+                items_gradient[1:].addmm_(logits.T, states[part])
+            elif items_gradient is not None:
+                items_gradient[1:] += logits.T @ states[part]
         ctx.save_for_backward(state_gradient, items_gradient)
         ctx.kinds = state.dtype, items.dtype
         return total
@@ -65,7 +64,8 @@ class _FullSoftmax(torch.autograd.Function):
         state_gradient, items_gradient = ctx.saved_tensors
         state_kind, items_kind = ctx.kinds
         scale = gradients[0]
-        return state_gradient.to(state_kind) * scale, (items_gradient * scale).to(items_kind), None, None, None, None
+        to_states = None if state_gradient is None else state_gradient.to(state_kind) * scale
+        return to_states, None if items_gradient is None else (items_gradient * scale).to(items_kind), None, None, None, None
 
 
 def low_precision(device: torch.device) -> torch.dtype:

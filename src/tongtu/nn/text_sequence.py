@@ -58,6 +58,10 @@ class TextSequenceNet(SequenceBody):
         x: Tensor = self.adaptor(text_NW) * (text_NW != 0).any(-1, keepdim=True)
         return x if self.id is None else x + self.id(codes_N)
 
+    def embed(self, batch: Batch) -> Tensor:
+        """See `Promptable`."""
+        return self.inputs(self._vectors()[batch.item], batch)
+
     def states(self, item_BTD: Tensor, batch: Batch) -> Tensor:
         """States [B, T, D] of item vectors in the order of a batch."""
         return self.encode(self.inputs(item_BTD, batch), batch)

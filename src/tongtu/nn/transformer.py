@@ -2,15 +2,20 @@
 
 Shapes: B sequences, T positions, D width, H heads. Attention goes through `scaled_dot_product_attention`, never through
 `nn.TransformerEncoder`, whose evaluation path gives other numbers than its training path under a float mask.
+
+A block takes adapters, one after attention and one after its feed-forward part, or none (see `tongtu.nn.edits`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tongtu.nn.edits import Adapter, adapted
 
 BlockKind = Literal["sasrec", "prenorm", "ligr", "bert"]
 
@@ -67,10 +72,10 @@ class SASRecBlock(nn.Module):
         self.feed_forward = FeedForward(width, inner, nn.ReLU, dropout)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask: Tensor | None, adapters: Sequence[Adapter] = ()) -> Tensor:
         query = self.norm_query(x_BTD)
-        x = self.norm_inner(query + self.attention(query, x_BTD, mask))
-        out: Tensor = x + self.drop(self.feed_forward(x))
+        x = self.norm_inner(query + adapted(adapters, 0, self.attention(query, x_BTD, mask)))
+        out: Tensor = x + adapted(adapters, 1, self.drop(self.feed_forward(x)))
         return out
 
 
@@ -84,10 +89,10 @@ class PreNormBlock(nn.Module):
         self.feed_forward = FeedForward(width, inner, nn.GELU, 0.0)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask: Tensor | None, adapters: Sequence[Adapter] = ()) -> Tensor:
         normed = self.norm_attention(x_BTD)
-        x = x_BTD + self.drop(self.attention(normed, normed, mask))
-        out: Tensor = x + self.drop(self.feed_forward(self.norm_inner(x)))
+        x = x_BTD + adapted(adapters, 0, self.drop(self.attention(normed, normed, mask)))
+        out: Tensor = x + adapted(adapters, 1, self.drop(self.feed_forward(self.norm_inner(x))))
         return out
 
 
@@ -101,10 +106,10 @@ class LiGRBlock(nn.Module):
         self.gate_attention, self.gate_inner = nn.Linear(width, width), nn.Linear(width, width)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask: Tensor | None, adapters: Sequence[Adapter] = ()) -> Tensor:
         normed = self.norm_attention(x_BTD)
-        x = x_BTD + torch.sigmoid(self.gate_attention(x_BTD)) * self.drop(self.attention(normed, normed, mask))
-        out: Tensor = x + torch.sigmoid(self.gate_inner(x)) * self.drop(self.feed_forward(self.norm_inner(x)))
+        x = x_BTD + torch.sigmoid(self.gate_attention(x_BTD)) * adapted(adapters, 0, self.drop(self.attention(normed, normed, mask)))
+        out: Tensor = x + torch.sigmoid(self.gate_inner(x)) * adapted(adapters, 1, self.drop(self.feed_forward(self.norm_inner(x))))
         return out
 
 
@@ -118,9 +123,9 @@ class BertBlock(nn.Module):
         self.feed_forward = FeedForward(width, inner, nn.GELU, 0.0)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None) -> Tensor:
-        x = self.norm_attention(x_BTD + self.drop(self.attention(x_BTD, x_BTD, mask)))
-        out: Tensor = self.norm_inner(x + self.drop(self.feed_forward(x)))
+    def forward(self, x_BTD: Tensor, mask: Tensor | None, adapters: Sequence[Adapter] = ()) -> Tensor:
+        x = self.norm_attention(x_BTD + adapted(adapters, 0, self.drop(self.attention(x_BTD, x_BTD, mask))))
+        out: Tensor = self.norm_inner(x + adapted(adapters, 1, self.drop(self.feed_forward(x))))
         return out
 
 

@@ -44,6 +44,8 @@ class SystemCard:
 
 _CARDS = (
     SystemCard("popular", "Popular", "baselines", "tongtu.systems.baselines.popular:Popular", "counts, optionally of a recent window"),
+    SystemCard("grouppop", "Popular in the group", "baselines", "tongtu.systems.baselines.grouppop:GroupPopular", "counts by attributes", "user attributes"),
+    SystemCard("userknn", "UserKNN", "baselines", "tongtu.systems.baselines.userknn:UserKNN", "Herlocker et al., SIGIR 1999", "user attributes, for new users"),
     SystemCard("itemknn", "ItemKNN", "baselines", "tongtu.systems.baselines.itemknn:ItemKNN", "Deshpande & Karypis, TOIS 2004"),
     SystemCard("rules", "Sequential rules", "baselines", "tongtu.systems.baselines.rules:SequentialRules", "Ludewig & Jannach, UMUAI 2018"),
     SystemCard("ease", "EASE", "baselines", "tongtu.systems.baselines.ease:EASE", "Steck, WWW 2019"),
@@ -58,6 +60,8 @@ _CARDS = (
     SystemCard("hstu", "HSTU", "behaviour", "tongtu.systems.behaviour.hstu:HSTU", "Zhai et al., ICML 2024", needs="times, for its time-aware attention"),
     SystemCard("plmnr", "PLM-NR", "encoded", "tongtu.systems.encoded.plmnr:PLMNR", "Wu et al., SIGIR 2021", needs="item texts; impressions, or samples them"),
     SystemCard("unisrec", "UniSRec", "encoded", "tongtu.systems.encoded.unisrec:UniSRec", "Hou et al., KDD 2022", needs="item texts"),
+    SystemCard("ppr", "PPR", "pretrained", "tongtu.systems.pretrained.ppr:PPR", "Wu et al., TKDE 2024", needs="user attributes, for personal prompts"),
+    SystemCard("tuning", "Tuning", "pretrained", "tongtu.systems.pretrained.tuning:Tuning", "Houlsby et al., ICML 2019; Hu et al., ICLR 2022"),
     SystemCard("chatrec", "Chat-REC", "prompted", "tongtu.systems.prompted.chatrec:ChatREC", "Gao et al., 2023", needs="item titles, a language model"),
     SystemCard("llmrank", "LLMRank", "prompted", "tongtu.systems.prompted.llmrank:LLMRank", "Hou et al., ECIR 2024", needs="item titles, a language model"),
     SystemCard("p5", "P5", "tuned", "tongtu.systems.tuned.p5:P5", "Geng et al., RecSys 2022; Xu et al., SIGIR 2024"),
