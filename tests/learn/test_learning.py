@@ -52,7 +52,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "grouppop": (attribute_world, {"shrink": 10}),
     "userknn": (taste_world, {"neighbours": 50}),
     "ppr": (attribute_world, {"pretraining": network(10), "training": {"epochs": 10, "learning_rate": 5e-3}}),
-    "tuning": (markov_world, {"pretraining": network(15), "training": {"epochs": 5, "learning_rate": 2e-3}}),
+    "finetuning": (markov_world, {"pretraining": network(15), "training": {"epochs": 5, "learning_rate": 2e-3}}),
     "als": (taste_world, FACTORS),
     "bpr": (taste_world, FACTORS),
     "sasrec": (markov_world, network(20)),

@@ -19,8 +19,8 @@ from tongtu.errors import ConfigError, ModelError
 from tongtu.hub import open_model
 from tongtu.systems import make
 from tongtu.systems.pretrained._base import fingerprint_of
+from tongtu.systems.pretrained.finetuning import FineTuning
 from tongtu.systems.pretrained.ppr import PPR, mean_vectors
-from tongtu.systems.pretrained.tuning import Tuning
 from tongtu.testing import case_ndcg
 
 QUIET = FitOptions(quiet=True)
@@ -47,9 +47,9 @@ def ppr(**settings: Any) -> PPR:
     return made
 
 
-def tuning(**settings: Any) -> Tuning:
-    made = make("tuning", {"training": FEW} | settings)
-    assert isinstance(made, Tuning)
+def tuning(**settings: Any) -> FineTuning:
+    made = make("finetuning", {"training": FEW} | settings)
+    assert isinstance(made, FineTuning)
     return made
 
 

@@ -1,4 +1,4 @@
-"""Tuning: the pretrained model as it is, fine-tuned whole, or with adapters or LoRA; what prompts must beat on the same base and events.
+"""Fine-tuning: the pretrained model as it is, fine-tuned whole, or with adapters or LoRA; what prompts must beat on the same base and events.
 
 Papers: Houlsby et al. (ICML 2019) for adapters, Hu et al. (ICLR 2022) for LoRA.
 
@@ -38,8 +38,8 @@ from tongtu.vocab import Vocab
 
 
 @configuration
-class TuningConfig(BaseConfig):
-    """Settings of tuning: those of its base (`BaseConfig`), what is tuned, and how.
+class FineTuningConfig(BaseConfig):
+    """Settings of fine-tuning: those of its base (`BaseConfig`), what is tuned, and how.
 
     Attributes:
         way: What learns: "all" weights, an "adapter" after attention and feed-forward part of each layer, "lora" on the layers' linear
@@ -55,18 +55,18 @@ class TuningConfig(BaseConfig):
     training: Training = Field(default_factory=Training)
 
 
-class Tuning:
-    """Tuning; see the module's text."""
+class FineTuning:
+    """Fine-tuning; see the module's text."""
 
-    Config: ClassVar[type[TuningConfig]] = TuningConfig
+    Config: ClassVar[type[FineTuningConfig]] = FineTuningConfig
     items: Vocab
     item_text: pl.Series | None
     counts: Offsets
     base: Base
     net: AdaptedNet
 
-    def __init__(self, config: TuningConfig | None = None) -> None:
-        self.config = config or TuningConfig()
+    def __init__(self, config: FineTuningConfig | None = None) -> None:
+        self.config = config or FineTuningConfig()
         self.provenance: dict[str, Any] = {}
 
     def fit(self, data: Dataset, options: FitOptions = FitOptions()) -> Self:  # noqa: B008 (frozen)
