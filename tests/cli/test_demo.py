@@ -12,20 +12,18 @@ from tongtu.config import read_toml
 from tongtu.evaluation.experiment import experiment_from
 
 Run = Callable[..., Any]
-SILENT = {"filtered"}  # nobody wishes for anything in the demo, and without a wish it is the system it filters
 
 
-def systems_of(name: str) -> list[str]:
-    file = Path(demo.__file__).with_name(name)
-    return [entry.name for entry in experiment_from(read_toml(file), known, name).systems]
+def systems_of(part: demo.Part, full: bool) -> list[str]:
+    file = demo.file_of(part, full)
+    return [entry.name for entry in experiment_from(read_toml(file), known, str(file)).systems]
 
 
-@pytest.mark.parametrize("kind", ["", "-full"])
-def test_the_demo_compares_every_system(kind: str) -> None:
-    cards = [card for card in known.cards().values() if card.where.startswith("tongtu.")]
-    assert set(systems_of(f"demo{kind}.toml")) == {card.name for card in cards if card.road != "prompted"} - SILENT
-    asked = {card.name for card in cards if card.road == "prompted"} - (set() if kind else {"chatrec"})
-    assert asked <= set(systems_of(f"demo-prompted{kind}.toml"))
+@pytest.mark.parametrize("full", [False, True])
+def test_the_demo_compares_every_system(full: bool) -> None:
+    ours = {card.name for card in known.cards().values() if card.where.startswith("tongtu.")}
+    shown = {name for part in demo.PARTS for name in systems_of(part, full)}
+    assert shown == ours - (set() if full else {"chatrec"})
 
 
 @pytest.mark.slow
@@ -34,11 +32,12 @@ def test_the_demo_ends_with_table_and_report_and_repeats_nothing(tongtu: Run, tm
     assert result.exit_code == 0, result.stderr
     for title in titles():
         assert title in result.stdout
-    assert (tmp_path / "demo" / "prompted" / "report.html").is_file()
+    for part in demo.PARTS:
+        assert (tmp_path / "demo" / part.folder / "report.html").is_file()
     assert (tmp_path / "demo" / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     again = tongtu("demo", "--out", tmp_path / "demo")
-    assert again.stderr.count("kept from before") == len(systems_of("demo.toml")) + len(systems_of("demo-prompted.toml"))
+    assert again.stderr.count("kept from before") == sum(len(systems_of(part, full=False)) for part in demo.PARTS)
 
 
 def titles() -> list[str]:
-    return [card.title for card in known.cards().values() if card.name not in {"chatrec", *SILENT}]
+    return [card.title for card in known.cards().values() if card.name != "chatrec"]

@@ -170,8 +170,9 @@ def test_a_related_wish_is_one_that_the_history_holds() -> None:
         code = {name: number for number, name in enumerate(source.known.facts.names)}
         found = []
         for prompt, _ in source.draw(0):
-            history = [code[text] for text in strings(prompt) if text in code]
-            vague = re.search(r"(?:from|in) (\w+)(?:\.| today|, but)", strings(prompt)[-1])
+            said = strings(prompt)  # a prompt that tells a taste alone quotes nothing
+            history = [code[text] for text in said if text in code]
+            vague = re.search(r"(?:from|in) (\w+)(?:\.| today|, but)", said[-1]) if said else None
             if history and vague and wants.categories is not None:
                 found.append(wants.categories.names.index(vague[1]) in wants.held(history))
         return found
@@ -183,7 +184,7 @@ def test_taste_by_rules() -> None:
     source = instructions()
     groups = {code: group for code, group in enumerate(WORLD.group) if group == 1}
     text = taste(source.known.facts, list(groups)[:5])
-    assert text.startswith("mostly music") and "jazz" in text and not any(name and name in text for name in source.known.facts.names)
+    assert text.startswith("mostly music, often ") and text.rpartition(" ")[2] in KINDS and not any(name and name in text for name in source.known.facts.names)
     assert taste(source.known.facts, []) == "" and taste(source.known.facts, [0, 0]) == ""
 
 
