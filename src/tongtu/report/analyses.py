@@ -48,7 +48,7 @@ def habit_charts(ranked: Sequence[Row], metric: str) -> list[charts.Chart]:
 
 def answering(ranked: Sequence[Row]) -> dict[str, Any] | None:
     """A table of what language models did, for one request on average; None where none was asked."""
-    told = [row for row in ranked if row.get("answering")]
+    told = [row for row in ranked if any(key in (row.get("answering") or {}) for key, _, _ in _ANSWERING)]
     columns = [(key, title, form) for key, title, form in _ANSWERING if any(key in row["answering"] for row in told)]
     if not columns:
         return None

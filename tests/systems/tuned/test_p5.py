@@ -141,7 +141,7 @@ def test_without_a_known_item_popularity_answers_within_the_limits() -> None:
     np.testing.assert_array_equal(top.items[0], best)
     np.testing.assert_array_equal(top.items[2], best)
     assert set(top.items[1]) == {0, *few.tolist()}
-    assert [bool(notes) for notes in top.notes] == [True, True, True, False] and "popularity" in top.notes[0]["degraded"]
+    assert [bool(notes) for notes in top.notes] == [True, True, True, False] and "popularity" in top.notes[0]["reason"]
 
 
 def test_only_users_of_the_training_part_are_called_by_number() -> None:

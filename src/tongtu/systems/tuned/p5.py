@@ -156,7 +156,7 @@ class P5:
         unknown = np.array([row for row, prompt in enumerate(prompts) if not prompt], np.int64)
         popular = most_popular(self.counts, allowed_items(batch.take(unknown), self.items.size), k)
         items[unknown], scores[unknown] = popular.items, popular.scores
-        return TopK(items, scores, [{} if prompt else {"degraded": "no known item in the history: popularity"} for prompt in prompts])
+        return TopK(items, scores, [{} if prompt else {"reason": "no known item in the history: popularity"} for prompt in prompts])
 
     def rate(self, requests: Sequence[Request], items: Codes) -> Scores:
         """float32[n], the rating that each request's user will give to the item beside it: the mean over all ratings as answers.
