@@ -16,7 +16,7 @@ How ours differs:
 - Explanations are sentences of reviews; the papers extract features first. A rating is the mean over all ratings as answers, 5.0 included.
 
 Paper, Beauty, P5-small: HR@5 .0503, NDCG@5 .0370 with the leak; .0163 and .0107 without it, as TIGER's authors ran it again (NeurIPS 2023).
-Ours: experiments/p5-beauty.toml.
+Ours, a tiny T5 from nothing, 18 minutes on one core, collaborative ids: HR@5 .0190, NDCG@5 .0121 (docs/tuned.md).
 """
 
 from __future__ import annotations
