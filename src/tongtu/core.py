@@ -200,6 +200,8 @@ class FitOptions:
         quiet: Whether to show no progress.
         tracker: Folder for TensorBoard event files, or None.
         device: "cpu", "cuda", or None for the best there is.
+        objective: Takes the objective of a network that is about to learn and gives the one to learn instead (`tongtu.nn.sequence.Objective`):
+            how attacks and robust losses get in (`tongtu.trust`). Systems without a network leave it alone.
     """
 
     seed: int = 0
@@ -209,6 +211,7 @@ class FitOptions:
     quiet: bool = False
     tracker: Path | None = None
     device: str | None = None
+    objective: Callable[[Any], Any] | None = None
 
 
 @runtime_checkable
@@ -271,6 +274,15 @@ class Writer(Protocol):
     """A recommender that writes text: explanations, summaries, queries."""
 
     def write(self, requests: Sequence[Request], task: str) -> list[str]: ...
+
+
+@runtime_checkable
+class Represents(Protocol):
+    """A recommender that has a vector for each user, from which it scores items."""
+
+    def user_vectors(self, requests: Sequence[Request]) -> Scores:
+        """float32[n, width]; zeros where nothing is known of a user. `Request.forget` is heeded as in `recommend`."""
+        ...
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from torch import nn
 from tongtu import hub
 from tongtu.core import FitOptions, Offsets, Recommender, Request, RequestBatch, Scores
 from tongtu.data.dataset import Dataset
-from tongtu.nn.answer import arrays_of, load_arrays, score_requests, with_popularity
+from tongtu.nn.answer import arrays_of, load_arrays, newest_states, score_requests, with_popularity
 from tongtu.nn.batch import Batch, Examples
 from tongtu.nn.sequence import Objective
 from tongtu.train.loop import train
@@ -50,6 +50,8 @@ def learn(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         system.net = network()
+    if options.objective is not None:
+        objective = options.objective(objective)
     validate = options.validate
     done = train(system.net, objective, examples, training, options, None if validate is None else lambda: validate(system))
     system.net.to("cpu")
@@ -70,6 +72,14 @@ def score(
     batch = RequestBatch.of(requests)
     scores = score_requests(system.net, batch, items, last, ask, system.config.loss.temperature)
     return with_popularity(scores, batch, system.counts, items)
+
+
+def user_vectors(
+    system: SequenceSystem, requests: Sequence[Request], last: int, ask: Callable[[Batch], Batch] = lambda history: history
+) -> Scores:
+    """float32[n, width], the states from which `score` scores; zeros where no item of the history is known."""
+    vectors: Scores = newest_states(system.net, RequestBatch.of(requests), last, ask).numpy()
+    return vectors
 
 
 def save(system: SequenceSystem, path: Path) -> None:
