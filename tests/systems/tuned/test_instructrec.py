@@ -112,6 +112,22 @@ def test_the_senses_can_be_closed() -> None:
         assert np.array_equal(closed.recommend([request], 20).items, small().retriever.recommend([request], 20).items), "the retriever's order"
 
 
+def test_whatever_it_hears_it_is_the_same_model(tmp_path: Path) -> None:
+    data = leave_one_out(taste_and_wish_world(users=40, items=80).data).train
+    both, deaf = (
+        InstructRec(build(InstructRecConfig, QUICK | {"models": str(tmp_path)} | more)).fit(data, FitOptions(quiet=True))
+        for more in ({}, {"hears": ["history"]})
+    )
+    alone = small()
+    assert deaf.provenance["taken_from"] == both.provenance["taken_from"] and len(list(tmp_path.iterdir())) == 1
+    assert both.hears_wishes and not deaf.hears_wishes
+    asked = [Request(history=CODES[:2], wish="calm"), Request(history=CODES[4:6], wish="loud")]
+    assert np.array_equal(both.recommend(asked, 5).items, alone.recommend(asked, 5).items)
+    assert np.array_equal(deaf.recommend(asked, 5).items, asked_otherwise(alone, hears=("history",)).recommend(asked, 5).items)
+    other = InstructRec(build(InstructRecConfig, QUICK | {"models": str(tmp_path)})).fit(data, FitOptions(quiet=True, seed=1))
+    assert other.provenance["taken_from"] != both.provenance["taken_from"], "another seed gives another model"
+
+
 def test_who_tells_nothing_gets_the_retrievers_order() -> None:
     for request in (Request(), Request(wish="  "), Request(history=np.zeros(3, np.int32))):
         found = small().recommend([request], 20)

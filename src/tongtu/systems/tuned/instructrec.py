@@ -16,6 +16,8 @@ Paper, Amazon Games and CDs: better than GPT-3.5 and its other baselines, most o
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +29,7 @@ import torch
 from pydantic import Field
 
 from tongtu import hub
-from tongtu.config import configuration
+from tongtu.config import configuration, plain
 from tongtu.core import PAD, Codes, FitOptions, Recommender, Request, TopK
 from tongtu.data.dataset import Dataset
 from tongtu.data.wishes import CATEGORIES
@@ -54,6 +56,7 @@ from tongtu.vocab import Vocab
 _READ = 50_000  # instructions from which a tokenizer learns
 
 Sense = Literal["history", "wish"]
+_EVERYTHING: tuple[Sense, ...] = ("history", "wish")
 
 
 @configuration
@@ -74,6 +77,8 @@ class InstructRecConfig(Instructing):
             sum ("calibrated").
         max_history: The newest events told.
         hears: What is told of a request; a model is trained alike whatever it hears. A request of which nothing is heard gets the retriever's order.
+        models: A folder that keeps fitted models: a fit with the same data, settings and seed takes the one that is there, whatever it hears; its epoch
+            is chosen hearing everything.
         categories: Item field from which tastes and wishes are made.
         longest: Letters of a title.
         words: How the things are called.
@@ -92,7 +97,8 @@ class InstructRecConfig(Instructing):
     shown: bool = False
     likelihood: Literal["sum", "mean", "calibrated"] = "sum"
     max_history: Annotated[int, Field(ge=1)] = 10
-    hears: tuple[Sense, ...] = ("history", "wish")
+    hears: tuple[Sense, ...] = _EVERYTHING
+    models: str | None = None
     categories: str = CATEGORIES
     longest: Annotated[int, Field(ge=8, le=200)] = 60
     words: Words = Field(default_factory=Words)
@@ -126,6 +132,8 @@ class InstructRec:
         """
         started, config = time.perf_counter(), self.config
         require_events(data)
+        if config.models is not None:
+            return self._shared(Path(config.models), data, options)
         known = Known.of(data, config.categories, config.words.thing, config.longest)
         taught = self._taught(known, options.seed)
         instructions = Instructions(known, config, config.words, config.max_history, options.seed, taught)
@@ -169,6 +177,18 @@ class InstructRec:
         system.net = reopen(system.config.tuning, folder)
         system.retriever = hub.open_model(folder.path / RETRIEVER)
         return system
+
+    def _shared(self, folder: Path, data: Dataset, options: FitOptions) -> Self:
+        """Take the model that hears everything, which is fitted if `folder` does not hold it."""
+        config = dataclasses.replace(self.config, hears=_EVERYTHING, models=None)
+        facts = json.dumps([plain(config), VERSION, data.fingerprint, options.seed], sort_keys=True)
+        kept = folder / f"instructrec-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
+        if not kept.is_dir():
+            type(self)(config).fit(data, options).save_pretrained(kept)
+        whole = type(self).from_pretrained(kept)
+        self.items, self.item_text, self.retriever, self.net, self._prior = whole.items, whole.item_text, whole.retriever, whole.net, {}
+        self.provenance = {**whole.provenance, "taken_from": str(kept)}
+        return self
 
     def _taught(self, known: Known, seed: int) -> Taught:
         if self.config.teacher is None:
