@@ -137,7 +137,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--language-model", default="minilm")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=24)
-    parser.add_argument("--users", type=int, default=2000)
+    parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=2048, help="items read in a batch, padding included")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
