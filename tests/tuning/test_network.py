@@ -150,6 +150,13 @@ def test_a_seed_gives_the_network() -> None:
     assert one.net.get_output_embeddings().weight is one.net.shared.weight
 
 
+def test_a_table_with_a_rate_of_its_own_learns_sooner() -> None:
+    fast, slow = tiny_net(), tiny_net()
+    slow.rate_factors = {}
+    losses = [fit(net, walk(1), epochs=3, learning_rate=1e-3).curves[-1]["loss"] for net in (fast, slow)]
+    assert losses[0] < 0.9 * losses[1]
+
+
 def test_it_learns_which_item_follows() -> None:
     net, few = tiny_net(), ITEMS[:12]
     follows = {item: few[(place + 1) % len(few)] for place, item in enumerate(few)}

@@ -43,6 +43,7 @@ class LanguageNet(nn.Module):
         seq2seq: Whether it has an encoder.
         base: Where only a part of it learns, a hash of the model it was made of; set by who opens it.
         new_tokens: Those added to a pretrained model; set by who opens it.
+        rate_factors: Parts that learn at a rate of their own, see `tongtu.train.loop.train`; set by who opens it.
     """
 
     def __init__(self, net: Any, wording: Wording, word: nn.Embedding | None = None) -> None:
@@ -52,6 +53,7 @@ class LanguageNet(nn.Module):
         self.seq2seq: bool = net.config.is_encoder_decoder
         self.base = ""
         self.new_tokens: tuple[str, ...] = ()
+        self.rate_factors: dict[str, float] = {}
 
     @property
     def device(self) -> torch.device:
