@@ -16,7 +16,7 @@ from tongtu.config import configuration
 from tongtu.core import RequestBatch
 from tongtu.data.attributes import told_values
 from tongtu.data.dataset import Dataset
-from tongtu.data.public import load
+from tongtu.data.shared import shared_users
 from tongtu.errors import DataError, ModelError
 from tongtu.nn.answer import newest_states
 from tongtu.systems.encoded._catalogue import catalogue_vectors, reader_of, same_encoder
@@ -72,7 +72,7 @@ class Teller:
             known = ", ".join(data.user_attributes.columns) or "none"
             raise DataError(f"{data.name} has no user attribute {config.text!r} (known: {known}): choose one of them, or leave text unset")
         encoder = None if config.text is None else open_encoder(config.encoder)
-        return cls(config, encoder, None if config.source is None else _elsewhere(config, data))
+        return cls(config, encoder, None if config.source is None else vectors_elsewhere(data, config.source, str(config.source_data)))
 
     @classmethod
     def restore(cls, config: TellingConfig, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -122,15 +122,18 @@ def without_text(data: Dataset, config: TellingConfig) -> Dataset:
     return dataclasses.replace(data, user_attributes=data.user_attributes.drop(config.text, strict=False)) if config.text else data
 
 
-def _elsewhere(config: TellingConfig, data: Dataset) -> Told:
-    """float32[users.size, W], the last states of the users of `data` in another domain's model."""
-    other, (model, _) = load(str(config.source_data)), opened(Path(str(config.source)))
+def vectors_elsewhere(data: Dataset, source: str, source_data: str) -> Told:
+    """float32[users.size, W], the last states of the users of `data` in another domain's model, of length 1; zeros for those who are not there.
+
+    Raises:
+        ConfigError: If `source` is not a model that reads from left to right.
+        DataError: If no user of `data` is there.
+        ModelError: If `source` was not fitted on `source_data`.
+    """
+    (other, codes), (model, _) = shared_users(data, source_data, "source_data"), opened(Path(source))
     if model.items != other.items:
-        raise ModelError(f"source {config.source} knows other items than {other.name}: give the data set it was fitted on as source_data")
-    codes = other.users.encode(data.users.ids)
+        raise ModelError(f"source {source} knows other items than {other.name}: give the data set it was fitted on as source_data")
     here = np.flatnonzero(codes)
-    if not len(here):
-        raise DataError(f"{data.name} and {other.name} share no user id: choose another source_data, or leave source unset")
     states = newest_states(model.net, other.requests(codes[here]), model.config.max_length).numpy()
     table = np.zeros((data.users.size, states.shape[1]), np.float32)
     table[here + 1] = states / np.maximum(np.linalg.norm(states, axis=1, keepdims=True), np.finfo(np.float32).tiny)
