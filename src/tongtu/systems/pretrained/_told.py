@@ -35,16 +35,20 @@ class TellingConfig:
         encoder: Who reads the text, see `tongtu.text.encoder.open_encoder`.
         source: A model folder of another domain: the vector of a user there helps to make their prompts here.
         source_data: The data set of that domain, a folder or a public name. Users are the same where their ids are.
+        only_told: Learn prompts only from users of whom something is told in this way; else also from all others, of whom nothing is known then.
     """
 
     text: str | None = None
     encoder: str = "minilm"
     source: str | None = None
     source_data: str | None = None
+    only_told: bool = False
 
     def __post_init__(self) -> None:
         if (self.source is None) != (self.source_data is None):
             raise ValueError("source and source_data belong together: give both, or neither")
+        if self.only_told and self.source is None and self.text is None:
+            raise ValueError("only_told needs something that is told: give text or source, or leave only_told out")
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,19 @@ class Teller:
 def without_text(data: Dataset, config: TellingConfig) -> Dataset:
     """The data set without the attribute that is read as a text."""
     return dataclasses.replace(data, user_attributes=data.user_attributes.drop(config.text, strict=False)) if config.text else data
+
+
+def told_of(data: Dataset, told: Told | None) -> Dataset:
+    """The data set with the events of those alone of whom something is told.
+
+    Raises:
+        DataError: If there are none.
+    """
+    assert told is not None
+    keep = told.any(1)[data.event_user - 1]
+    if not keep.any():
+        raise DataError(f"{data.name} has no event of a user of whom something is told: leave only_told out")
+    return data.keep_events(keep)
 
 
 def vectors_elsewhere(data: Dataset, source: str, source_data: str) -> Told:
