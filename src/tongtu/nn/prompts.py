@@ -113,7 +113,7 @@ class MixedPrompts(nn.Module):
         out = profile_BF.new_zeros((len(profile_BF), layers * prompts * width), dtype=torch.float32)
         place = profile_BF[:, 0]
         alike: dict[tuple[int, ...], list[Tensor]] = {}
-        for one in place.unique().tolist():
+        for one in sorted(set(place.tolist())):
             generator, rows = self._all[one], (place == one).nonzero()[:, 0]
             if len(rows) >= _OFTEN:
                 out[rows] = _flat(generator(*_read(generator, profile_BF[rows], None if told_BW is None else told_BW[rows])))
@@ -121,7 +121,7 @@ class MixedPrompts(nn.Module):
                 read = 0 if generator.read is None else generator.read.in_features
                 alike.setdefault((len(generator.fields), read, generator.hidden.out_features), []).append(rows)
         for groups in alike.values():
-            for rows in torch.cat(groups).split(_AT_ONCE):
+            for rows in torch.split(torch.cat(groups), _AT_ONCE):
                 own = [self._all[one] for one in place[rows].tolist()]
                 out[rows] = _stacked(own, *_read(own[0], profile_BF[rows], None if told_BW is None else told_BW[rows]))
         return out.view(-1, layers, prompts, width).transpose(0, 1)
@@ -140,7 +140,7 @@ def _flat(prompts_LBPD: Tensor) -> Tensor:
 
 def _stacked(generators: Sequence[PromptGenerator], profile_BF: Tensor, told_BW: Tensor | None) -> Tensor:
     """Prompts [B, L * P * D] of generators of one size, row i by generator i."""
-    tables = [[field.weight for field in generator.fields.children()] for generator in generators]
+    tables = [list(generator.fields.parameters()) for generator in generators]
     rows = [table[code] for own, codes in zip(tables, profile_BF.tolist(), strict=True) for table, code in zip(own, codes, strict=True)]
     known = torch.stack(rows).view(len(generators), -1)
     if told_BW is not None:

@@ -133,7 +133,7 @@ def told_of(data: Dataset, told: Told | None) -> Dataset:
         DataError: If there are none.
     """
     assert told is not None
-    keep = told.any(1)[data.event_user - 1]
+    keep = (np.count_nonzero(told, axis=1) > 0)[data.event_user - 1]
     if not keep.any():
         raise DataError(f"{data.name} has no event of a user of whom something is told: leave only_told out")
     return data.keep_events(keep)
