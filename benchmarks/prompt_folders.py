@@ -114,13 +114,15 @@ def made(data: Dataset, work: Path, options: argparse.Namespace) -> dict[str, An
         tuned.append(make("finetuning", settings | {"way": "all"}).fit(own, QUIET))
     for number in range(options.folders):
         noisy(prompts, number, draw, lambda system: system.net.generator).save_pretrained(work / "prompts" / f"owner-{number}")
-    count = 0
-    while count < options.folders and (count < options.fitted or fits(work / "copies", count)):
-        system = noisy(tuned, count, draw, lambda system: system.net.base)
-        plain = copy.copy(system.base.system)
-        plain.net = system.net.base
-        plain.save_pretrained(work / "copies" / f"owner-{count}")
-        count += 1
+    most = options.folders
+    for number in range(options.folders):
+        if number == options.fitted:
+            most = fitting(work / "copies", number)
+        if number < max(most, options.fitted):
+            system = noisy(tuned, number, draw, lambda system: system.net.base)
+            plain = copy.copy(system.base.system)
+            plain.net = system.net.base
+            plain.save_pretrained(work / "copies" / f"owner-{number}")
     return {"users": len(data.users), "items": len(data.items), "attributes": [field.name for field in prompts[0].reader.fields]}
 
 
@@ -137,13 +139,12 @@ def noisy(fitted: Sequence[Any], number: int, draw: torch.Generator, part: Calla
     return other
 
 
-def fits(folder: Path, count: int) -> bool:
-    """Whether one more copy fits into half of the disk and of the memory that were free; a copy in memory is counted as four times its files."""
-    free = shutil.disk_usage(folder).free
-    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    taken = bytes_in(folder)
-    each = taken / count
-    return each * 2 < free and taken + each < free and 4 * (taken + each) < pages / 2
+def fitting(folder: Path, count: int) -> int:
+    """How many copies like those that are there fit into half of the disk and of the memory that are free; one takes some three times its files."""
+    each = bytes_in(folder) / count
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    memory = 1_024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    return int(min(shutil.disk_usage(folder).free, memory / 3) / 2 / each)
 
 
 def bytes_in(folder: Path) -> int:
