@@ -125,6 +125,11 @@ def test_memory_counts_what_is_shared_once(folders: Path) -> None:
     assert memory["told"] == one.teller.source.nbytes
     weights = sum(parameter.numel() for name in ("elsewhere", "again", "club") for parameter in pool.opened(name).generator.parameters())
     assert memory["generators"] == 4 * weights and memory["base"] == 4 * sum(p.numel() for p in pool.base.system.net.parameters())
+    few = PromptPool.within(folders / "prompts", kept=1)
+    few.score([Request()], ["elsewhere"], slice(None))
+    assert few.memory()["told"] == memory["told"]
+    few.score([Request()], ["none"], slice(None))
+    assert few.memory()["told"] == 0
 
 
 def test_folders_that_do_not_belong_are_refused(data: Dataset, folders: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +60,7 @@ class PromptPool:
         self._kept = len(self.folders) if kept is None else kept
         self._open: OrderedDict[str, Prompts] = OrderedDict()
         self._readers: dict[AttributeReader, AttributeReader] = {}
-        self._vectors: dict[str, npt.NDArray[np.float32]] = {}
+        self._vectors: WeakValueDictionary[str, npt.NDArray[np.float32]] = WeakValueDictionary()  # gone with the last folder that holds them
 
     @classmethod
     def within(cls, path: Path | str, kept: int | None = None) -> Self:
