@@ -97,6 +97,22 @@ def test_cold_users_leave_no_trace_in_training(log: dict[str, str], shots: int, 
             assert history == data.history(user)[:shots].tolist() and target == data.history(user)[shots]
 
 
+@settings(deadline=None)
+@given(LOGS, st.lists(st.booleans(), min_size=6, max_size=6), st.integers(0, 5))
+def test_cold_users_may_be_limited(log: dict[str, str], some: list[bool], seed: int) -> None:
+    data = dataset(log)
+    among = np.array(some[: len(log)])
+    able = {user for user, (letters, may) in enumerate(zip(log.values(), some, strict=False), start=1) if letters and may}
+    if len(able) < 2:
+        with pytest.raises(DataError, match="two of the users who may be held out have more than 0 events: lower shots"):
+            cold_users(data, 0.5, 0, seed, among=among)
+        return
+    split = cold_users(data, 0.5, 0, seed, among=among)
+    asked = [*split.valid.user.tolist(), *split.test.user.tolist()]
+    assert set(asked) <= able and len(asked) == max(2, round(len(able) * 0.5))
+    assert set(split.train.event_user.tolist()) == set(data.event_user.tolist()) - set(asked)
+
+
 def test_bounds_and_wholes() -> None:
     data = dataset({"u": "abc"}, times=[1, 2, 3])
     assert whole(data).train is data and len(whole(data).test) == 0

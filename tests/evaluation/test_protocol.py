@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tongtu.candidates import named
 from tongtu.candidates.file import SUFFIX, Share, mixture, write_candidates
 from tongtu.config import build, plain
 from tongtu.data.dataset import Dataset
+from tongtu.data.folder import open_dataset, save_dataset
 from tongtu.errors import ConfigError, DataError
 from tongtu.evaluation.evaluate import evaluate
 from tongtu.evaluation.protocol import PROTOCOLS, EvalProtocol, protocol_from, sample_users
@@ -40,13 +42,17 @@ OTHER = {
 }
 
 
-def test_every_field_changes_the_fingerprint(log: Dataset) -> None:
+LATER = {"new_items", "train_users", "places", "wish", "wish_field", "also_in"}
+
+
+def test_every_field_changes_the_fingerprint(log: Dataset, there: Path) -> None:
+    other = OTHER | {"also_in": str(there)}
     fields = {field.name for field in dataclasses.fields(EvalProtocol)} - {"ties"}  # there is one way to treat ties
-    assert fields == set(OTHER)
-    needed: dict[str, dict[str, Any]] = {"places": {"candidates": "uniform-19"}, "wish_field": {"wish": "specific"}}
-    prints = {build(EvalProtocol, {name: value, **needed.get(name, {})}).fingerprint(log) for name, value in OTHER.items()}
+    assert fields == set(other)
+    needed: dict[str, dict[str, Any]] = {"places": {"candidates": "uniform-19"}, "wish_field": {"wish": "specific"}, "also_in": {"scheme": "cold_users"}}
+    prints = {build(EvalProtocol, {name: value, **needed.get(name, {})}).fingerprint(log) for name, value in other.items()}
     prints |= {build(EvalProtocol, values).fingerprint(log) for values in ({}, *needed.values())}
-    assert len(prints) == len(OTHER) + 3
+    assert len(prints) == len(other) + 3, "the scheme that also_in needs is counted among the others"
 
 
 def test_the_data_changes_the_fingerprint_and_nothing_else_does(log: Dataset) -> None:
@@ -111,8 +117,46 @@ def test_few_users_are_learned_from_and_validated_on_and_all_are_tested(log: Dat
     assert set(np.flatnonzero(rule.without_test(log).lengths) + 1) == set(kept)
 
 
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another domain: 20 users of the log met something there, one never did, and 30 of its users are strangers."""
+    ids = [f"u{n}" for n in range(5, 26)] + [f"stranger{n}" for n in range(30)]
+    other = make_log(len(ids), items=10, seed=1)
+    silent = other.keep_events(other.event_user != 1)
+    folder = tmp_path_factory.mktemp("domains") / "there"
+    save_dataset(dataclasses.replace(silent, users=type(other.users)(ids)), folder)
+    return folder
+
+
+def test_only_users_who_are_elsewhere_too_are_held_out(log: Dataset, there: Path) -> None:
+    rule = build(EvalProtocol, {"scheme": "cold_users", "fraction": 0.5, "also_in": str(there)})
+    split = rule.split(log)
+    asked = {*split.valid.user.tolist(), *split.test.user.tolist()}
+    known = {n + 1 for n in range(6, 26)}
+    assert len(asked) == 10 and asked < known, "a half of those who met something there"
+    assert set(split.train.event_user.tolist()) == set(log.event_user.tolist()) - asked
+    assert set(np.unique(rule.without_test(log).event_user).tolist()) == set(log.event_user.tolist()) - set(split.test.user.tolist())
+
+
+def test_the_other_domain_counts_by_its_content(log: Dataset, there: Path, tmp_path: Path) -> None:
+    rule = build(EvalProtocol, {"scheme": "cold_users", "also_in": str(there)})
+    shutil.copytree(there, tmp_path / "moved")
+    assert dataclasses.replace(rule, also_in=str(tmp_path / "moved")).fingerprint(log) == rule.fingerprint(log)
+    data = open_dataset(there)
+    save_dataset(data.keep_events(np.arange(data.n_events) > 0), tmp_path / "less")
+    assert dataclasses.replace(rule, also_in=str(tmp_path / "less")).fingerprint(log) != rule.fingerprint(log)
+
+
+def test_a_domain_without_shared_users_is_refused_in_a_line(log: Dataset, tmp_path: Path) -> None:
+    other = make_log(seed=2)
+    save_dataset(dataclasses.replace(other, users=type(other.users)([f"v{n}" for n in range(60)])), tmp_path / "apart")
+    with pytest.raises(DataError, match="share no user id: choose another also_in, or leave it out") as told:
+        build(EvalProtocol, {"scheme": "cold_users", "also_in": str(tmp_path / "apart")}).split(log)
+    assert "\n" not in str(told.value)
+
+
 def test_a_field_that_came_later_leaves_older_fingerprints_alone(log: Dataset) -> None:
-    older = {name: value for name, value in plain(EvalProtocol()).items() if name not in ("new_items", "train_users", "places", "wish", "wish_field")}
+    older = {name: value for name, value in plain(EvalProtocol()).items() if name not in LATER}
     assert EvalProtocol().fingerprint(log) == hashlib.sha256(json.dumps([older, log.fingerprint], sort_keys=True).encode()).hexdigest()
 
 
@@ -136,6 +180,8 @@ def test_from_a_name_or_a_table() -> None:
         ({"wish_field": "genres"}, "say with wish which"),
         ({"wish": "vague", "wish_field": "genres"}, "name one of categories"),
         ({"candidates": "nowhere/lists.parquet"}, "tongtu candidates"),
+        ({"also_in": "ml-100k"}, "the scheme is leave_one_out: leave also_in out, or set scheme to cold_users"),
+        ({"name": "cold-users", "also_in": "nowhere"}, "neither a data set folder nor a public data set"),
     ],
 )
 def test_mistakes_name_their_remedy(values: object, said: str) -> None:

@@ -89,7 +89,9 @@ def global_time(data: Dataset, valid: float = 0.8, test: float = 0.9, targets: T
     return Split(data.keep_events(keep), _cases(data, between, exclude_seen), _cases(data, after, exclude_seen))
 
 
-def cold_users(data: Dataset, fraction: float = 0.2, shots: int = 0, seed: int = 0, exclude_seen: bool = True) -> Split:
+def cold_users(
+    data: Dataset, fraction: float = 0.2, shots: int = 0, seed: int = 0, exclude_seen: bool = True, among: npt.NDArray[np.bool_] | None = None
+) -> Split:
     """Some users are kept out of training altogether and asked about with at most `shots` events of history.
 
     Half of the `fraction` held out is for validation, half for test. The target is the event after the first `shots`.
@@ -99,11 +101,13 @@ def cold_users(data: Dataset, fraction: float = 0.2, shots: int = 0, seed: int =
         shots: Events of history in each case; 0 asks about users of whom only attributes are known.
         seed: Which users are held out.
         exclude_seen: Whether answers leave out items of the history.
+        among: bool[users], who may be held out; `fraction` is then a share of these. Everybody, if None.
     """
-    able = np.flatnonzero(data.lengths > shots)
+    able = np.flatnonzero(data.lengths > shots if among is None else (data.lengths > shots) & among)
     chosen = np.random.default_rng(seed).permutation(able)[: max(2, round(len(able) * fraction))]
     if len(chosen) < 2:
-        raise DataError(f"{data.name}: fewer than two users have more than {shots} events: lower shots")
+        who = "users" if among is None else "of the users who may be held out"
+        raise DataError(f"{data.name}: fewer than two {who} have more than {shots} events: lower shots")
     held = np.isin(np.arange(len(data.users)), chosen)
     keep = ~np.repeat(held, data.lengths)
     half = len(chosen) // 2

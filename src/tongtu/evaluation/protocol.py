@@ -20,13 +20,15 @@ from tongtu.candidates.file import SUFFIX, at_places, limited_to_file
 from tongtu.config import build, configuration, nearest, plain
 from tongtu.data.dataset import Dataset
 from tongtu.data.impressions import before_last_day, by_day
+from tongtu.data.public import load
+from tongtu.data.shared import shared_users
 from tongtu.data.splits import Cases, Split, Targets, cold_users, few_users, global_time, leave_one_out, new_items
 from tongtu.data.wishes import CATEGORIES, WishKind, make_wishes
 from tongtu.errors import ConfigError, DataError
 from tongtu.files import sha256
 
 CUTOFFS = (1, 5, 10, 20, 50)
-_LATER: Mapping[str, Any] = {"new_items": 0.0, "train_users": 1.0, "places": [], "wish": None, "wish_field": CATEGORIES}
+_LATER: Mapping[str, Any] = {"new_items": 0.0, "train_users": 1.0, "places": [], "wish": None, "wish_field": CATEGORIES, "also_in": None}
 """Fields that came later, and the value under which a number means what it meant before: it leaves older fingerprints as they are."""
 
 
@@ -41,6 +43,9 @@ class EvalProtocol:
         valid, test: For global_time, the fractions of events before the two cuts.
         targets: For global_time, the first event of each user after a cut, or every one.
         fraction, shots: For cold_users, the share of users held out and the events of history they show.
+        also_in: For cold_users, another data set, a folder or a public name: only users who have events there too are held out, so that a system
+            may know them from there, and `fraction` is a share of these; the rest of them is learned from. Nothing of it is cut off: what a user
+            did there may have happened after what is asked about.
         new_items: Share of the items whose training events are taken away, so that systems meet them for the first time.
         train_users: Share of the users whose events may be learned from; all are asked in the test.
         users: Ask only this many users, drawn by `seed`, in the test; None asks all. Validation keeps everybody.
@@ -68,6 +73,7 @@ class EvalProtocol:
     targets: Targets = "first"
     fraction: float = 0.2
     shots: int = Field(0, ge=0)
+    also_in: str | None = None
     new_items: float = Field(0.0, ge=0, lt=1)
     train_users: float = Field(1.0, gt=0, le=1)
     users: int | None = Field(None, ge=1)
@@ -101,12 +107,15 @@ class EvalProtocol:
             raise ValueError("places are places among candidates: say with candidates which, or leave places out")
         if self.wish is None and self.wish_field != CATEGORIES:
             raise ValueError("wish_field is where wishes come from: say with wish which, or leave wish_field out")
+        if self.also_in is not None and self.scheme != "cold_users":
+            raise ValueError(f"also_in says whom cold_users may hold out, and the scheme is {self.scheme}: leave also_in out, or set scheme to cold_users")
 
     def split(self, data: Dataset) -> Split:
         """Training events, and the cases for choosing and for judging, with their candidates.
 
         Raises:
-            DataError: If the data set cannot be split this way, has no categories to wish for, or the candidate file is not of it.
+            DataError: If the data set cannot be split this way, has no categories to wish for, shares no user with `also_in`, or the candidate file
+                is not of it.
         """
         if self.scheme == "leave_one_out":
             split = leave_one_out(data, self.filter_seen)
@@ -116,7 +125,8 @@ class EvalProtocol:
         elif self.scheme == "global_time":
             split = global_time(data, self.valid, self.test, self.targets, self.filter_seen)
         else:
-            split = cold_users(data, self.fraction, self.shots, self.seed, self.filter_seen)
+            among = None if self.also_in is None else shared_users(data, self.also_in, "also_in")[1] > 0
+            split = cold_users(data, self.fraction, self.shots, self.seed, self.filter_seen, among)
         if self.new_items:
             split = new_items(split, self.new_items, self.seed)
         if self.train_users < 1:
@@ -142,11 +152,13 @@ class EvalProtocol:
     def fingerprint(self, data: Dataset) -> str:
         """SHA-256 over every field and the data set: results with different ones may not be compared.
 
-        A candidate file counts by its content, wherever it lies.
+        A candidate file and the data set of `also_in` count by their content, wherever they lie.
         """
         fields = {name: value for name, value in plain(self).items() if name not in _LATER or value != _LATER[name]}
         if (file := self._file()) is not None:
             fields["candidates"] = f"sha256:{sha256(file)}"
+        if self.also_in is not None:
+            fields["also_in"] = load(self.also_in).fingerprint
         return hashlib.sha256(json.dumps([fields, data.fingerprint], sort_keys=True).encode()).hexdigest()
 
     def _only_impressions(self) -> None:

@@ -23,6 +23,8 @@ from tongtu.nn.profiles import ProfileBatch
 from tongtu.nn.sequence import Promptable
 
 _STD = 0.01
+_OFTEN = 8  # rows from which on a generator is run by itself: its weights need not be copied for each of them
+_AT_ONCE = 1_024  # rows whose generators' weights are gathered together
 
 Known = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32] | None]
 
@@ -80,6 +82,80 @@ class PromptGenerator(nn.Module):
         return out.view(-1, layers, prompts, width).transpose(0, 1)
 
 
+class MixedPrompts(nn.Module):
+    """The prompts of many generators in one batch, each row by its own: those of few rows go through batched matrix products, not one after another.
+
+    Args:
+        generators: Of one number of layers, prompts and width; what they read may differ.
+    """
+
+    def __init__(self, generators: Sequence[PromptGenerator]) -> None:
+        super().__init__()
+        self.shape = generators[0].shape
+        assert all(generator.shape == self.shape for generator in generators)
+        self._all = tuple(generators)  # no parts of this module: it lives for a batch, and they are many
+
+    @property
+    def prompts(self) -> int:
+        """P."""
+        return self.shape[1]
+
+    def forward(self, profile_BF: Tensor, told_BW: Tensor | None = None, keep_BE: Tensor | None = None) -> Tensor:
+        """Prompts [L, B, P, D].
+
+        Args:
+            profile_BF: The place of the row's generator, then codes of its attributes, as many as it reads; what stands behind them is left alone.
+            told_BW: What is told in vectors, as many numbers as the generator reads, and then anything.
+            keep_BE: None; mixed prompts do not learn.
+        """
+        assert keep_BE is None
+        layers, prompts, width = self.shape
+        out = profile_BF.new_zeros((len(profile_BF), layers * prompts * width), dtype=torch.float32)
+        place = profile_BF[:, 0]
+        alike: dict[tuple[int, ...], list[Tensor]] = {}
+        for one in sorted(set(place.tolist())):
+            generator, rows = self._all[one], (place == one).nonzero()[:, 0]
+            if len(rows) >= _OFTEN:
+                out[rows] = _flat(generator(*_read(generator, profile_BF[rows], None if told_BW is None else told_BW[rows])))
+            else:
+                read = 0 if generator.read is None else generator.read.in_features
+                alike.setdefault((len(generator.fields), read, generator.hidden.out_features), []).append(rows)
+        for groups in alike.values():
+            for rows in torch.split(torch.cat(groups), _AT_ONCE):
+                own = [self._all[one] for one in place[rows].tolist()]
+                out[rows] = _stacked(own, *_read(own[0], profile_BF[rows], None if told_BW is None else told_BW[rows]))
+        return out.view(-1, layers, prompts, width).transpose(0, 1)
+
+
+def _read(generator: PromptGenerator, profile_BF: Tensor, told_BW: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The columns that a generator reads."""
+    read = generator.read
+    assert read is None or told_BW is not None
+    return profile_BF[:, 1 : 1 + len(generator.fields)], None if read is None or told_BW is None else told_BW[:, : read.in_features]
+
+
+def _flat(prompts_LBPD: Tensor) -> Tensor:
+    return prompts_LBPD.transpose(0, 1).flatten(1)
+
+
+def _stacked(generators: Sequence[PromptGenerator], profile_BF: Tensor, told_BW: Tensor | None) -> Tensor:
+    """Prompts [B, L * P * D] of generators of one size, row i by generator i."""
+    tables = [list(generator.fields.parameters()) for generator in generators]
+    rows = [table[code] for own, codes in zip(tables, profile_BF.tolist(), strict=True) for table, code in zip(own, codes, strict=True)]
+    known = torch.stack(rows).view(len(generators), -1)
+    if told_BW is not None:
+        known = torch.cat([known, _each([generator.read for generator in generators], told_BW)], 1)
+    hidden = torch.relu(_each([generator.hidden for generator in generators], known))
+    return _each([generator.out for generator in generators], hidden)
+
+
+def _each(maps: Sequence[nn.Linear | None], x_BI: Tensor) -> Tensor:
+    """[B, O], row i through linear map i."""
+    weight = torch.stack([one.weight for one in maps if one is not None])
+    bias = torch.stack([one.bias for one in maps if one is not None])
+    return torch.baddbmm(bias[:, :, None], weight, x_BI[:, :, None])[:, :, 0]
+
+
 class PromptedNet(nn.Module):
     """A sequence network behind prompts. It also has a state for users without any history: that of the last prompt vector.
 
@@ -89,7 +165,7 @@ class PromptedNet(nn.Module):
         frozen: Whether only the prompts learn.
     """
 
-    def __init__(self, base: Promptable, generator: PromptGenerator, frozen: bool) -> None:
+    def __init__(self, base: Promptable, generator: PromptGenerator | MixedPrompts, frozen: bool) -> None:
         super().__init__()
         assert isinstance(base, nn.Module) and base.causal
         self.base, self.generator, self.frozen = base, generator, frozen

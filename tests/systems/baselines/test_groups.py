@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 
 from tongtu.core import FitOptions, Request
 from tongtu.data.dataset import Dataset
+from tongtu.data.folder import open_dataset, save_dataset
+from tongtu.errors import ConfigError
+from tongtu.hub import open_model
 from tongtu.systems import make
 from tongtu.vocab import Vocab
 
@@ -78,3 +83,51 @@ def test_users_without_events_are_nobodys_neighbours() -> None:
     one, other = (make("userknn", {"neighbours": EACH}).fit(log_, FitOptions(quiet=True)) for log_ in (data, silent))
     request = [Request(attributes={"club": "chess", "town": "north"})]
     np.testing.assert_array_equal(one.recommend(request, 7).scores, other.recommend(request, 7).scores)
+
+
+def other_domain(folder: Path) -> Path:
+    """Where the members of each club met an item of their own; towns say nothing, and one user of each club met another item besides."""
+    data = log()
+    club = [1 + CLUBS.index(name) for name in data.user_attributes["club"]]
+    histories = [[item, 3] if row % (2 * EACH) == 0 else [item] for row, item in enumerate(club)]
+    item, offset = np.concatenate(histories).astype(np.int32), np.cumsum([0, *map(len, histories)])
+    save_dataset(Dataset(name="there", users=data.users, items=Vocab(["a", "b", "c"]), item=item, offset=offset), folder)
+    return folder
+
+
+def without_attributes(keep: Any) -> Dataset:
+    data = dataclasses.replace(log(), user_attributes=pl.DataFrame())
+    return data.keep_events(keep(data.event_user))
+
+
+def test_neighbours_may_be_known_from_elsewhere(tmp_path: Path) -> None:
+    new = 1 + EACH  # a chess player in the south
+    data = without_attributes(lambda user: user != new)
+    system: Any = make("userknn", {"source_data": str(other_domain(tmp_path / "there"))}).fit(data, FitOptions(quiet=True))
+    assert set(ranked(system, user=new)[:2]) == {1, 2} and set(ranked(system, user=2 * EACH + 1)[:2]) == {1, 3}
+    scores = system.score([Request(user=new), Request(user=10**6), Request()], slice(None))
+    assert scores[0, 3] < 0.01, "who met nothing in common there is no neighbour"
+    np.testing.assert_array_equal(scores[1], scores[2])
+    assert ranked(system) == ranked(make("popular").fit(data, FitOptions(quiet=True)))
+    near = 2 * EACH - 2 + 1 / 2**0.5  # cosines with the other chess players but the one who is new
+    np.testing.assert_allclose(scores[0, 1], near + 1e-3 * 39 / 40, rtol=1e-5)
+    system.save_pretrained(tmp_path / "model")
+    opened: Any = open_model(tmp_path / "model")
+    np.testing.assert_array_equal(opened.score([Request(user=new), Request()], slice(None)), scores[[0, 2]])
+
+
+def test_neighbours_by_the_vectors_of_another_model(tmp_path: Path) -> None:
+    there, new = open_dataset(other_domain(tmp_path / "there")), 1 + EACH
+    make("sasrec", {"width": 8, "blocks": 1, "training": {"epochs": 1}}).fit(there, FitOptions(quiet=True)).save_pretrained(tmp_path / "source")
+    settings = {"source_data": str(tmp_path / "there"), "source": str(tmp_path / "source"), "neighbours": 2 * EACH - 2}
+    system: Any = make("userknn", settings).fit(without_attributes(lambda user: user != new), FitOptions(quiet=True))
+    assert set(ranked(system, user=new)[:2]) == {1, 2}, "the same history there has the same vector"
+    with pytest.raises(ConfigError, match="give source_data"):
+        make("userknn", {"source": "model"})
+
+
+def test_popularity_may_weigh_more_than_in_ties() -> None:
+    data = without_attributes(lambda user: user > 0)
+    slight, strong = (make("userknn", {"popularity": weight}).fit(data, FitOptions(quiet=True)) for weight in (1e-3, 1e3))
+    history = np.array([2, 5], np.int32)
+    assert ranked(slight, history=history)[:2] == [1, 6] and ranked(strong, history=history)[:2] == [1, 3]

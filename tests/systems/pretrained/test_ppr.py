@@ -15,7 +15,7 @@ from tongtu.data.dataset import Dataset
 from tongtu.data.folder import save_dataset
 from tongtu.data.splits import cold_users
 from tongtu.data.synthetic import GROUP_WORDS, attribute_world, taste_world
-from tongtu.errors import ConfigError, ModelError
+from tongtu.errors import ConfigError, DataError, ModelError
 from tongtu.hub import open_model
 from tongtu.systems import make
 from tongtu.systems.pretrained._base import fingerprint_of
@@ -232,6 +232,26 @@ def test_what_users_met_in_another_domain_tells_their_taste_here(tmp_path: Path)
     opened: Any = open_model(tmp_path / "prompts")
     np.testing.assert_array_equal(opened.score(split.test.requests, slice(None)), system.score(split.test.requests, slice(None)))
     assert np.isfinite(opened.score([Request(), Request(user=10**6)], slice(None))).all()
+
+
+def test_prompts_may_learn_from_those_alone_of_whom_something_is_told(data: Dataset, bases: Path, tmp_path: Path) -> None:
+    """With half of the users known elsewhere, the others' events make no difference; with nobody, that is said."""
+    source = make("sasrec", BODY).fit(data, QUIET)
+    source.save_pretrained(tmp_path / "source")
+    half = data.event_user % 2 == 1
+    save_dataset(data.keep_events(half), tmp_path / "half")
+    elsewhere = {"source": str(tmp_path / "source"), "source_data": str(tmp_path / "half"), "attributes": []}
+    settings: dict[str, Any] = {"base": str(bases / "sasrec"), **elsewhere}
+    less = data.keep_events(half | (data.item > 30))
+    asked = data.requests(np.arange(1, 9, dtype=np.int32))
+    alone, fewer = (ppr(**settings, only_told=True, contrast={"weight": 0}).fit(log, QUIET) for log in (data, less))
+    np.testing.assert_array_equal(alone.score(asked, slice(None)), fewer.score(asked, slice(None)))
+    everybody, without = (ppr(**settings, contrast={"weight": 0}).fit(log, QUIET) for log in (data, less))
+    assert not np.allclose(everybody.score(asked, slice(None)), without.score(asked, slice(None)), atol=1e-3)
+    with pytest.raises(DataError, match="leave only_told out"):
+        ppr(**settings, only_told=True).fit(data.keep_events(~half), QUIET)
+    with pytest.raises(ConfigError, match="give text or source"):
+        ppr(only_told=True)
 
 
 def test_a_fit_goes_on_only_with_the_same_base(data: Dataset, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 Paper: Herlocker et al., "An algorithmic framework for performing collaborative filtering" (SIGIR 1999), for neighbours by history.
 
 How ours differs: similarity is the cosine of the histories plus `attribute_weight` times the share of the request's known attributes that agree,
-the rarer a value the more; events count once and have no ratings; all users as similar as the last neighbour are neighbours.
+the rarer a value the more; events count once and have no ratings; all users as similar as the last neighbour are neighbours. Users who are known
+in another data set (`source_data`) are besides as similar as they are there, by their histories or by a model's vectors.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tongtu.config import configuration
 from tongtu.core import FitOptions, Request, RequestBatch, Scores, TopK
 from tongtu.data.attributes import AttributeCodes, AttributeReader
 from tongtu.ranking import top_k
+from tongtu.systems.baselines._elsewhere import users_elsewhere
 from tongtu.systems.baselines._histories import history_matrix, popularity_share, user_item_matrix
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from tongtu.vocab import Vocab
 
 _AT_ONCE = 1 << 23  # similarities held at a time
-_TIE = np.float32(1e-3)
+_PARTS = ("data", "indices", "indptr")
 
 
 class UserKNN:
@@ -48,12 +50,23 @@ class UserKNN:
             attribute_weight: Of agreeing attributes beside the histories' cosine.
             attributes: User attributes to read; None takes all that most users have.
             buckets: Parts into which an attribute with many numbers is cut.
+            source_data: Another data set, a folder or a public name: the cosine of what two users are there counts as much as that of their
+                histories here. Users are the same where their ids are.
+            source: A model folder fitted on that data set, whose vectors of users are compared; None compares their histories there.
+            popularity: How much the most popular item gets beside the similarities of its neighbours; a little decides between equals only.
         """
 
         neighbours: Annotated[int, Field(ge=1)] = 100
         attribute_weight: Annotated[float, Field(ge=0)] = 0.3
         attributes: tuple[str, ...] | None = None
         buckets: Annotated[int, Field(ge=2)] = 10
+        source_data: str | None = None
+        source: str | None = None
+        popularity: Annotated[float, Field(gt=0)] = 1e-3
+
+        def __post_init__(self) -> None:
+            if self.source is not None and self.source_data is None:
+                raise ValueError("source needs the data set it was fitted on: give source_data, or leave source out")
 
     items: Vocab
     item_text: pl.Series | None
@@ -69,7 +82,10 @@ class UserKNN:
         self.items, self.item_text, self.counts = data.items, data.item_text, data.item_counts
         self.reader = AttributeReader.learn(data, self.config.attributes, self.config.buckets)
         active = np.flatnonzero(data.lengths)
-        self._set(met[active], self.reader.of_users(data)[active])
+        there = csr_array((data.users.size, 0), dtype=np.float32)
+        if self.config.source_data is not None:
+            there = users_elsewhere(data, self.config.source_data, self.config.source)
+        self._set(met[active], self.reader.of_users(data)[active], there, active + 1)
         seed = options.seed if options else 0
         self.provenance = {"seed": seed, "fit_seconds": time.perf_counter() - started, "parameters": int(met.nnz + self._profile.size)}
         return self
@@ -77,12 +93,12 @@ class UserKNN:
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Summed similarities float32[n, width] of the neighbours who met each item; popularity decides between equals and where nobody is similar."""
         batch = RequestBatch.of(requests)
-        profile, history = self.reader.of_requests(batch), history_matrix(batch, self.items.size)
-        scores = np.repeat(_TIE * popularity_share(self.counts)[None, items], len(batch), 0)
+        profile, history, there = self.reader.of_requests(batch), history_matrix(batch, self.items.size), self._there[self._known(batch)]
+        scores = np.repeat(np.float32(self.config.popularity) * popularity_share(self.counts)[None, items], len(batch), 0)
         rows = max(1, _AT_ONCE // self._met.shape[0])
         for first in range(0, len(batch), rows):
             part = slice(first, first + rows)
-            near = self._nearest(self._similar(history[part], profile[part]))
+            near = self._nearest(self._similar(history[part], profile[part], there[part]))
             scores[part] += (csr_array(near) @ self._met[:, items]).toarray()
         return scores
 
@@ -92,8 +108,9 @@ class UserKNN:
 
     def save_pretrained(self, path: Path) -> None:
         """Write a model folder."""
-        arrays = {"item": self._met.indices, "offset": self._met.indptr, "profile": self._profile, "counts": self.counts}
-        hub.save(path, self, arrays, {"attributes": self.reader.facts()})
+        arrays = {"item": self._met.indices, "offset": self._met.indptr, "profile": self._profile, "counts": self.counts, "users": self._users}
+        there = {f"there.{part}": getattr(self._there, part) for part in _PARTS}
+        hub.save(path, self, {**arrays, **there}, {"attributes": self.reader.facts(), "there": self._there.shape[1]})
 
     @classmethod
     def from_pretrained(cls, path: Path) -> Self:
@@ -103,12 +120,16 @@ class UserKNN:
         system.items, system.item_text, system.counts = folder.items, folder.item_text, folder.arrays["counts"]
         system.reader = AttributeReader.restore(folder.facts["attributes"])
         item, offset = folder.arrays["item"], folder.arrays["offset"]
-        system._set(csr_array((np.ones(len(item), np.float32), item, offset), shape=(len(offset) - 1, system.items.size)), folder.arrays["profile"])
+        met = csr_array((np.ones(len(item), np.float32), item, offset), shape=(len(offset) - 1, system.items.size))
+        parts = [folder.arrays[f"there.{part}"] for part in _PARTS]
+        there = csr_array(tuple(parts), shape=(len(parts[-1]) - 1, folder.facts["there"]))
+        system._set(met, folder.arrays["profile"], there, folder.arrays["users"])
         system.provenance = dict(folder.facts["provenance"])
         return system
 
-    def _set(self, met: csr_array, profile: AttributeCodes) -> None:
-        self._met, self._profile = met, profile
+    def _set(self, met: csr_array, profile: AttributeCodes, there: csr_array, users: Offsets) -> None:
+        self._met, self._profile, self._there, self._users = met, profile, there, users
+        self._there_by_width = csr_array(there[users].T)
         length: Offsets = np.diff(met.indptr)
         self._by_item = csr_array((met * (1 / np.sqrt(np.maximum(length, 1)))[:, None].astype(np.float32)).T)
         # how much it says to agree in a value: the logarithm of how rare it is
@@ -117,10 +138,17 @@ class UserKNN:
             for codes, size in zip(profile.T, self.reader.sizes, strict=True)
         ]
 
-    def _similar(self, history: csr_array, profile: AttributeCodes) -> Scores:
+    def _known(self, requests: RequestBatch) -> Offsets:
+        """int64[n], the rows of the other data set's users; row 0 is empty."""
+        user = np.zeros(len(requests), np.int64) if requests.user is None else requests.user
+        return np.where(user < self._there.shape[0], user, 0)
+
+    def _similar(self, history: csr_array, profile: AttributeCodes, there: csr_array) -> Scores:
         """Similarities float32[n, users]."""
         length = np.sqrt(np.maximum(np.diff(history.indptr), 1)).astype(np.float32)
         similar: Scores = (history @ self._by_item).toarray() / length[:, None]
+        if self.config.source_data is not None:
+            similar += (there @ self._there_by_width).toarray()
         agree, known = np.zeros_like(similar), np.full((len(profile), 1), 1e-9, np.float32)
         for own, codes, says in zip(profile.T, self._profile.T, self._says, strict=True):
             worth = np.where(own > 0, says[own], 0)[:, None]

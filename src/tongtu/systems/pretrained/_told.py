@@ -16,7 +16,7 @@ from tongtu.config import configuration
 from tongtu.core import RequestBatch
 from tongtu.data.attributes import told_values
 from tongtu.data.dataset import Dataset
-from tongtu.data.public import load
+from tongtu.data.shared import shared_users
 from tongtu.errors import DataError, ModelError
 from tongtu.nn.answer import newest_states
 from tongtu.systems.encoded._catalogue import catalogue_vectors, reader_of, same_encoder
@@ -35,16 +35,20 @@ class TellingConfig:
         encoder: Who reads the text, see `tongtu.text.encoder.open_encoder`.
         source: A model folder of another domain: the vector of a user there helps to make their prompts here.
         source_data: The data set of that domain, a folder or a public name. Users are the same where their ids are.
+        only_told: Learn prompts only from users of whom something is told in this way; else also from all others, of whom nothing is known then.
     """
 
     text: str | None = None
     encoder: str = "minilm"
     source: str | None = None
     source_data: str | None = None
+    only_told: bool = False
 
     def __post_init__(self) -> None:
         if (self.source is None) != (self.source_data is None):
             raise ValueError("source and source_data belong together: give both, or neither")
+        if self.only_told and self.source is None and self.text is None:
+            raise ValueError("only_told needs something that is told: give text or source, or leave only_told out")
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Teller:
             known = ", ".join(data.user_attributes.columns) or "none"
             raise DataError(f"{data.name} has no user attribute {config.text!r} (known: {known}): choose one of them, or leave text unset")
         encoder = None if config.text is None else open_encoder(config.encoder)
-        return cls(config, encoder, None if config.source is None else _elsewhere(config, data))
+        return cls(config, encoder, None if config.source is None else vectors_elsewhere(data, config.source, str(config.source_data)))
 
     @classmethod
     def restore(cls, config: TellingConfig, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -122,15 +126,31 @@ def without_text(data: Dataset, config: TellingConfig) -> Dataset:
     return dataclasses.replace(data, user_attributes=data.user_attributes.drop(config.text, strict=False)) if config.text else data
 
 
-def _elsewhere(config: TellingConfig, data: Dataset) -> Told:
-    """float32[users.size, W], the last states of the users of `data` in another domain's model."""
-    other, (model, _) = load(str(config.source_data)), opened(Path(str(config.source)))
+def told_of(data: Dataset, told: Told | None) -> Dataset:
+    """The data set with the events of those alone of whom something is told.
+
+    Raises:
+        DataError: If there are none.
+    """
+    assert told is not None
+    keep = (np.count_nonzero(told, axis=1) > 0)[data.event_user - 1]
+    if not keep.any():
+        raise DataError(f"{data.name} has no event of a user of whom something is told: leave only_told out")
+    return data.keep_events(keep)
+
+
+def vectors_elsewhere(data: Dataset, source: str, source_data: str) -> Told:
+    """float32[users.size, W], the last states of the users of `data` in another domain's model, of length 1; zeros for those who are not there.
+
+    Raises:
+        ConfigError: If `source` is not a model that reads from left to right.
+        DataError: If no user of `data` is there.
+        ModelError: If `source` was not fitted on `source_data`.
+    """
+    (other, codes), (model, _) = shared_users(data, source_data, "source_data"), opened(Path(source))
     if model.items != other.items:
-        raise ModelError(f"source {config.source} knows other items than {other.name}: give the data set it was fitted on as source_data")
-    codes = other.users.encode(data.users.ids)
+        raise ModelError(f"source {source} knows other items than {other.name}: give the data set it was fitted on as source_data")
     here = np.flatnonzero(codes)
-    if not len(here):
-        raise DataError(f"{data.name} and {other.name} share no user id: choose another source_data, or leave source unset")
     states = newest_states(model.net, other.requests(codes[here]), model.config.max_length).numpy()
     table = np.zeros((data.users.size, states.shape[1]), np.float32)
     table[here + 1] = states / np.maximum(np.linalg.norm(states, axis=1, keepdims=True), np.finfo(np.float32).tiny)

@@ -40,7 +40,7 @@ from tongtu.nn.prompts import Known, PromptedNet, PromptGenerator, profile_state
 from tongtu.ranking import top_k
 from tongtu.systems.behaviour import sequence
 from tongtu.systems.pretrained._base import Base, BaseConfig, base_for, forget, found_again
-from tongtu.systems.pretrained._told import Teller, TellingConfig, without_text
+from tongtu.systems.pretrained._told import Teller, TellingConfig, told_of, without_text
 from tongtu.systems.pretrained._tuning import first_events, load_added, own_net, save, tuned_facts
 from tongtu.train.settings import Training
 from tongtu.vocab import Vocab
@@ -95,15 +95,16 @@ class PPR:
         """Learn prompts from the beginnings of all users' histories; the base stays as it is, "full" tunes a copy."""
         started, config = time.monotonic(), self.config
         self.base = base_for(config, data, options)
-        users, stop, length = first_events(data, 1 + min(config.shots, self.base.system.config.max_length), least=1)
         self.reader = AttributeReader.learn(without_text(data, config), config.attributes, config.buckets)
         self.teller = Teller.learn(config, data)
         profile, told = self.reader.of_users(data), self.teller.of_users(data)
+        log = told_of(data, told) if config.only_told else data
+        users, stop, length = first_events(log, 1 + min(config.shots, self.base.system.config.max_length), least=1)
         told = None if told is None else told[users]
-        examples = Profiles(data.item, stop, length, data.time, profile=profile[users], told=told, base=self.base.fingerprint)
+        examples = Profiles(log.item, stop, length, log.time, profile=profile[users], told=told, base=self.base.fingerprint)
         loss = make_loss(self.base.system.config.loss, data.item_counts)
         objective = FirstItems(loss, config.contrast, config.hide, self._generator().known)
-        sequence.learn(self, data, options, lambda: self._started(data, profile), objective, examples, config.training)
+        sequence.learn(self, data, options, lambda: self._started(log, profile), objective, examples, config.training)
         forget(options)
         self.provenance |= {"fit_seconds": time.monotonic() - started, **tuned_facts(self)}
         return self
