@@ -60,6 +60,17 @@ def test_a_kind_of_attack_never_seen_is_found(kind: str) -> None:
     assert detector.reasons(unseen.data, 410)
 
 
+def test_a_copied_history_has_a_twin_whatever_was_learned() -> None:
+    log = markov_world(users=400, items=100, length=14, noise=0.7).data
+    whole = np.flatnonzero(log.lengths >= 10)[:FAKES]
+    copies = [np.concatenate([log.history(user + 1)[:8], [7]]) for user in whole]
+    item = np.concatenate([log.item, *copies]).astype(np.int32)
+    users = Vocab([str(i) for i in range(400 + FAKES)])
+    data = Dataset("copied", users, log.items, item, np.concatenate([log.offset, log.n_events + 9 * np.arange(1, FAKES + 1)]))
+    fake = np.arange(400 + FAKES) >= 400
+    assert judge(data, ProfileDetector.learn(examples()).suspicion(data), fake).auc > 0.9
+
+
 def test_a_detector_comes_back_from_plain_values() -> None:
     detector = ProfileDetector.learn(examples())
     same = ProfileDetector.restore(json.loads(json.dumps(detector.facts())))

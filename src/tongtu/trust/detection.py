@@ -27,6 +27,8 @@ from tongtu.trust.profiles import NAMES, profile_statistics
 Flags = npt.NDArray[np.bool_]
 Values = npt.NDArray[np.float64]
 
+_NEAREST = NAMES.index("nearest user")
+_TWIN = 4.0  # robust deviations from which on a twin counts as more likely fake than true
 _STEADY = 3.0  # ordinary events added to each history: few events say little
 _LAST = 20  # events of each user that are asked about
 _SCORES_AT_ONCE = 1 << 22
@@ -76,7 +78,7 @@ class ProfileDetector:
         self.weight, self.bias, self.kinds = weight, bias, kinds
 
     @classmethod
-    def learn(cls, examples: Sequence[Example], leave_out: str | None = None, strength: float = 0.1) -> Self:
+    def learn(cls, examples: Sequence[Example], leave_out: str | None = None, strength: float = 0.003) -> Self:
         """A detector from attacked logs.
 
         Args:
@@ -110,8 +112,12 @@ class ProfileDetector:
         return cls(model.coef_[0], float(model.intercept_[0]), tuple(dict.fromkeys(example.kind for example in used)))
 
     def suspicion(self, data: Dataset) -> Scores:
-        """float32[users], the chance that each user is fake if half of all were; 0 without events."""
-        odds = _both_sides(profile_statistics(data)) @ self.weight + self.bias
+        """float32[users], the chance that each user is fake if half of all were; 0 without events.
+
+        Whoever is far more like one other user than is usual is suspicious whatever was learned: made-up profiles have no twin, copied ones do.
+        """
+        statistics = profile_statistics(data)
+        odds = np.maximum(_both_sides(statistics) @ self.weight + self.bias, statistics[:, _NEAREST] - _TWIN)
         found: Scores = np.where(data.lengths > 0, 1 / (1 + np.exp(-odds)), 0).astype(np.float32)
         return found
 

@@ -32,6 +32,7 @@ NAMES = (
     "oddness",
     "oddest step",
     "degree of similarity",
+    "nearest user",
     "odd company",
     "alike company",
     "rare company",
@@ -61,13 +62,13 @@ def profile_statistics(data: Dataset) -> Values:
     popularity = np.log(np.maximum(data.item_counts, 1))[data.item]
     user = data.event_user.astype(np.int64) - 1
     odd, oddest = _oddness(data)
-    alike = _similarity(data)
+    alike, nearest = _similarity(data)
     mean, spread = _moments(data, popularity)
     rarest = -_most(data, -popularity)
     beside = (mean - rarest) / np.maximum(spread, 0.1)
     length = data.lengths.astype(np.float64)
     apart = (length - length[able].mean()) ** 2 if able.any() else length
-    columns = [np.log1p(length), apart, mean, spread, rarest, beside, _repeats(data), odd, oddest, alike]
+    columns = [np.log1p(length), apart, mean, spread, rarest, beside, _repeats(data), odd, oddest, alike, nearest]
     columns += [_company(data, user, _standard(column, able)) for column in (odd, alike, beside)]
     columns += _of_ratings(data)
     return np.stack([_standard(column, able) for column in columns], axis=1)
@@ -127,8 +128,8 @@ def _oddness(data: Dataset) -> tuple[Values, Values]:
     return summed / np.maximum(data.lengths - 1, 1), np.where(np.isfinite(largest), largest, 0.0)
 
 
-def _similarity(data: Dataset) -> Values:
-    """Mean cosine with the nearest other users, rare items weighing more."""
+def _similarity(data: Dataset) -> tuple[Values, Values]:
+    """Mean cosine with the nearest other users, and that with the very nearest: a copy has a twin. Rare items weigh more."""
     users, size = len(data.users), data.items.size
     user = data.event_user.astype(np.int64) - 1
     weight = np.log(1 + users / (1.0 + data.item_counts))
@@ -142,14 +143,15 @@ def _similarity(data: Dataset) -> Values:
     column = np.full(users, -1)
     column[others] = np.arange(len(others))
     count = min(_NEIGHBOURS, len(others) - 1)
-    found = np.zeros(users)
+    mean, most = np.zeros(users), np.zeros(users)
     for first in range(0, len(able) if count > 0 else 0, _AT_ONCE):
         rows = able[first : first + _AT_ONCE]
         cosine = (table[rows] @ table[others].T).toarray()
         own = column[rows] >= 0
         cosine[np.flatnonzero(own), column[rows[own]]] = -1
-        found[rows] = np.partition(cosine, -count, axis=1)[:, -count:].mean(axis=1)
-    return found
+        nearest = np.partition(cosine, -count, axis=1)[:, -count:]
+        mean[rows], most[rows] = nearest.mean(axis=1), nearest.max(axis=1)
+    return mean, most
 
 
 def _company(data: Dataset, user: Events, strange: Values) -> Values:
