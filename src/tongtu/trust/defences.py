@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tongtu.core import Codes, FitOptions, Recommender, Scorer
+from tongtu.core import PAD, Codes, FitOptions, Recommender, Scorer
 from tongtu.data.cooccurrence import following
 from tongtu.data.dataset import Dataset
 from tongtu.errors import ConfigError, ModelError
@@ -36,13 +36,15 @@ from tongtu.nn.sequence import Objective, SequenceModel
 from tongtu.nn.transformer import FeedForward, SwiGLU
 from tongtu.train.batches import training_sequences
 from tongtu.train.loop import train
-from tongtu.trust.overexposure import Groups, attribute_groups, frequencies, of_like
 
 _PLAIN = FitOptions()
-_ASKED = 1_000  # users whose activations and scores are looked at
-_AT_ONCE = 256
+_ASKED = 1_000  # users whose activations are looked at
+_SCORES = 1 << 24  # that are held at once, and so decide how many users' scores are looked at
+_LEAST_USERS = 100
 _NEAR = 0.5  # how much less a neighbour one step further off weighs
-_LEAST_SINGULAR = 0.1  # groups of users whose mean states hardly differ are not told apart
+_ALIKE = 40  # items of like frequency
+_FARTHEST = 1e3
+_HALVINGS = 12
 
 
 class Network(Recommender, Scorer, Protocol):
@@ -77,7 +79,7 @@ def prune(model: Model, data: Dataset, share: float) -> Model:
     activity = [torch.zeros(out.in_features, dtype=torch.float64) for out in outs]
     hooks = [out.register_forward_pre_hook(_adding_to(total)) for out, total in zip(outs, activity, strict=True)]
     new.net.eval()
-    new.score(data.requests(_users(data)), slice(0, 1))
+    new.score(data.requests(_users(data, _ASKED)), slice(0, 1))
     for hook in hooks:
         hook.remove()
     with torch.no_grad():
@@ -86,17 +88,16 @@ def prune(model: Model, data: Dataset, share: float) -> Model:
     return _noted(new, model, {"kind": "prune", "share": share})
 
 
-def reset_items(model: Model, data: Dataset, items: Codes, groups: Groups | None = None) -> Model:
+def reset_items(model: Model, data: Dataset, items: Codes) -> Model:
     """Write the vectors of some items anew from a log.
 
-    An item becomes the mean of those that stand near it in the log, moved by as little as it takes for its mean score, over everybody and over
-    each group of users, to be what items of like frequency have.
+    An item becomes the mean of those that stand near it in the log, turned away from the mean state of the users by as little as it takes
+    for it to be no more exposed than items of like frequency.
 
     Args:
         model: A model whose network has a table of item vectors.
         data: The log, in the model's codes.
         items: int32[n], the item codes.
-        groups: bool[users] by name; None takes `attribute_groups(data)`.
 
     Raises:
         ModelError: If there is no such table, the log has other items, or the network stands on a frozen base.
@@ -109,17 +110,11 @@ def reset_items(model: Model, data: Dataset, items: Codes, groups: Groups | None
         return new
     cosine = body_config(model).loss.temperature is not None
     vectors = _rows(new.net, cosine)
-    level, state = _levels(model, data, vectors, attribute_groups(data) if groups is None else groups)
     near = following(data, _NEAR)
     weight = (near + near.T).tocsr()[items].astype(np.float64).toarray()
     weight[:, items] = 0  # not from one suspicious item to another
-    lone = weight.sum(axis=1) == 0
-    weight[lone] = np.bincount(data.item, minlength=data.items.size) * ~np.isin(np.arange(data.items.size), items)
-    fresh = weight @ vectors / weight.sum(axis=1, keepdims=True)
-    turn = np.linalg.pinv(state, rcond=_LEAST_SINGULAR)
-    for _ in range(5 if cosine else 1):  # what is added changes the length, which cosines do not see
-        fresh += (level[items] - fresh @ state.T) @ turn.T
-        fresh /= np.linalg.norm(fresh, axis=1, keepdims=True) if cosine else 1
+    weight[weight.sum(axis=1) == 0] = data.item_counts * ~np.isin(np.arange(data.items.size), items)
+    fresh = _held_down(model, data, items, vectors, weight @ vectors / weight.sum(axis=1, keepdims=True), cosine)
     with torch.no_grad():
         width = table.weight.shape[1]
         length = table.weight.norm(dim=1)[1:].median() if cosine else 1.0
@@ -195,32 +190,51 @@ def _rows(net: nn.Module, cosine: bool) -> Values:
     return found
 
 
-def _levels(model: Network, data: Dataset, vectors_VD: Values, groups: Groups) -> tuple[Values, Values]:
-    """What mean score each item should have by its frequency, float64[V, G], everybody first; and each group's mean state, float64[G, D].
+def _held_down(model: Network, data: Dataset, items: Codes, vectors_VD: Values, fresh_ND: Values, cosine: bool) -> Values:
+    """New vectors, each moved against the users' mean state until it is in no more lists than items of like frequency are, at several lengths of list.
 
-    States are not asked for but follow from the scores: a mean score is the mean state times an item's vector.
+    States are not asked for but follow from the scores, which are their products with the item vectors.
     """
-    users = _users(data)
-    masks = [np.ones(len(data.users), np.bool_), *groups.values()]
-    masks = [mask for mask in masks if mask[users - 1].any()]
-    member_GN = np.stack([mask[users - 1] for mask in masks]).astype(np.float64)
-    mean_GV = np.zeros((len(masks), data.items.size))
-    for first in range(0, len(users), _AT_ONCE):
-        part = slice(first, first + _AT_ONCE)
-        mean_GV += member_GN[:, part] @ model.score(data.requests(users[part]), slice(0, data.items.size))
-    mean_GV /= member_GN.sum(axis=1, keepdims=True)
-    frequency = frequencies(data, np.arange(data.items.size, dtype=np.int32), data.items.size, masks)
-    level = np.zeros_like(mean_GV)
-    for g in range(len(masks)):
-        level[g, 1:] = of_like(np.log(frequency[g, 1:]), mean_GV[g, 1:])[0]
-    state_DG = np.linalg.lstsq(vectors_VD[1:], mean_GV[:, 1:].T, rcond=None)[0]
-    return level.T, np.asarray(state_DG.T, np.float64)
+    users = _users(data, max(_LEAST_USERS, _SCORES // data.items.size))
+    requests = data.requests(users)
+    scores = np.array(model.score(requests, slice(0, data.items.size)), np.float64)
+    state_UD = np.linalg.lstsq(vectors_VD[1:], scores[:, 1:].T, rcond=None)[0].T
+    row, place = requests.events()
+    scores[:, PAD] = scores[row, data.item[place]] = scores[:, items] = -np.inf
+    lengths = [min(k, data.items.size - 1) for k in (10, 50, max(50, data.items.size // 4))]
+    least_KU = np.stack([np.partition(scores, -k, axis=1)[:, -k] for k in lengths])
+    listed_KV = np.stack([(scores >= least[:, None]).mean(axis=0) for least in least_KU])
+    away = -state_UD.mean(axis=0) / np.linalg.norm(state_UD.mean(axis=0))
+    others = np.setdiff1d(np.arange(1, data.items.size), items)
+
+    def moved(vector: Values, step: float) -> Values:
+        turned: Values = vector + step * away
+        return np.asarray(turned / np.linalg.norm(turned)) if cosine else turned
+
+    def settled(vector: Values, item: int) -> Values:
+        apart = np.abs(np.log1p(data.item_counts[others]) - np.log1p(data.item_counts[item]))
+        usual_K = listed_KV[:, others[np.argsort(apart, kind="stable")[:_ALIKE]]].mean(axis=1)
+
+        def fits(step: float) -> bool:
+            return bool(((state_UD @ moved(vector, step) >= least_KU).mean(axis=1) <= usual_K).all())
+
+        low, high = 0.0, float(np.linalg.norm(vector)) / 16
+        if fits(low):
+            return moved(vector, low)
+        while not fits(high) and high < _FARTHEST:
+            low, high = high, 2 * high
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if fits(middle) else (middle, high)
+        return moved(vector, high)
+
+    return np.stack([settled(vector, int(item)) for vector, item in zip(fresh_ND, items, strict=True)])
 
 
-def _users(data: Dataset) -> Codes:
+def _users(data: Dataset, most: int) -> Codes:
     """Some users that have events."""
     able = np.flatnonzero(data.lengths > 0) + 1
-    return np.sort(np.random.default_rng(0).permutation(able)[:_ASKED]).astype(np.int32)
+    return np.sort(np.random.default_rng(0).permutation(able)[:most]).astype(np.int32)
 
 
 def _out(part: nn.Module) -> nn.Linear:

@@ -112,7 +112,7 @@ def over_exposed(
     member_GN = np.stack([mask[asked] for mask in kept.values()])
     known = model.items.translation(data.items)
     ranks, listed = _typical(model, data, asked, member_GN)
-    frequency = frequencies(data, known, model.items.size, list(kept.values()))
+    frequency = _frequencies(data, known, model.items.size, list(kept.values()))
     expected, score = np.zeros_like(ranks), np.zeros_like(ranks)
     explained = None
     if reference is not None:
@@ -184,7 +184,7 @@ def _ranks(model: Recommender, requests: RequestBatch) -> tuple[Values, npt.NDAr
     return rank, open_to
 
 
-def frequencies(data: Dataset, known: Codes, size: int, masks: list[npt.NDArray[np.bool_]]) -> Values:
+def _frequencies(data: Dataset, known: Codes, size: int, masks: list[npt.NDArray[np.bool_]]) -> Values:
     """How many events each user has with each item, float64[G, size] by group; a group's own counts lean on everybody's."""
     active = data.lengths > 0
     overall = (np.bincount(known[data.item], minlength=size) + 0.5) / active.sum()
@@ -200,13 +200,13 @@ def _standing(x: Values, log_rank: Values) -> tuple[Values, Values]:
 
     The spread is the larger of those of like items and of all items: where nothing is ever recommended hardly anything varies.
     """
-    middle, near = of_like(x, log_rank)
+    middle, near = _of_like(x, log_rank)
     before = middle - log_rank
     spread = np.maximum(near, _MAD * np.median(np.abs(before - np.median(before))))
     return middle, before / np.maximum(spread, _LEAST_SPREAD)
 
 
-def of_like(x: Values, y: Values) -> tuple[Values, Values]:
+def _of_like(x: Values, y: Values) -> tuple[Values, Values]:
     """Median and robust deviation of `y` near each `x`: of bins of neighbours, equal values never parted, and linear between their middles."""
     order = np.argsort(x, kind="stable")
     cuts = [0, *_cuts(x[order])]
