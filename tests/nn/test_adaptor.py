@@ -73,6 +73,10 @@ def test_the_loss_is_that_of_the_next_item_where_all_items_occur() -> None:
     counts = np.ones(13, np.int64)
     counts[0] = 0
     torch.testing.assert_close(NextText(loss, counts).loss(model, batch, draw), NextItem(loss).loss(model, batch, draw))
+    (one, items), (other, _) = (objective.surprise(model, batch) for objective in (NextText(loss, counts), NextItem(loss)))
+    torch.testing.assert_close(one, other)
+    torch.testing.assert_close(one.sum(), NextItem(loss).loss(model, batch, draw).detach(), rtol=1e-2, atol=0)
+    assert items == 12 and one.shape == (4,)
 
 
 def test_items_that_never_occur_are_no_negatives() -> None:

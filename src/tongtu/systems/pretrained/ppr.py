@@ -101,7 +101,7 @@ class PPR:
         log = told_of(data, told) if config.only_told else data
         users, stop, length = first_events(log, 1 + min(config.shots, self.base.system.config.max_length), least=1)
         told = None if told is None else told[users]
-        examples = Profiles(log.item, stop, length, log.time, profile=profile[users], told=told, base=self.base.fingerprint)
+        examples = Profiles(log.item, stop, length, log.time, users + 1, profile=profile[users], told=told, base=self.base.fingerprint)
         loss = make_loss(self.base.system.config.loss, data.item_counts)
         objective = FirstItems(loss, config.contrast, config.hide, self._generator().known)
         sequence.learn(self, data, options, lambda: self._started(log, profile), objective, examples, config.training)
