@@ -99,7 +99,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--attacks", default="replacement,prompts", help=f"of {', '.join(ATTACKS)}, with commas between them")
     parser.add_argument("--each", type=int, default=1, help="targets from each third of popularity")
     parser.add_argument("--rate", type=float, default=0.05, help="chance that a target is replaced, in the basic attack")
-    parser.add_argument("--prompt-rate", type=float, default=0.2, help="the same in the prompt-enhanced attack")
+    parser.add_argument("--prompt-rate", type=float, default=0.1, help="the same in the prompt-enhanced attack")
     parser.add_argument("--away", type=float, default=0.1, help="chance that a position of other users pushes a target away, in the prompt-enhanced attack")
     parser.add_argument("--customer", type=float, default=0.2, help="share of the users that pre-training does not know")
     parser.add_argument("--epochs", type=int, default=15, help="of pre-training, at most")
