@@ -80,6 +80,7 @@ def main() -> None:
             "data": data.name,
             "group": options.group,
             "rate": options.rate,
+            "prompt rate": options.prompt_rate,
             "away": options.away,
             "seeds": options.seeds,
             "rows": rows,
@@ -97,7 +98,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--group", default="gender=F", metavar="NAME=VALUE", help="who is attacked; numbers may be a range, age=18..24")
     parser.add_argument("--attacks", default="replacement,prompts", help=f"of {', '.join(ATTACKS)}, with commas between them")
     parser.add_argument("--each", type=int, default=1, help="targets from each third of popularity")
-    parser.add_argument("--rate", type=float, default=0.1, help="chance that a target is replaced, in either attack")
+    parser.add_argument("--rate", type=float, default=0.05, help="chance that a target is replaced, in the basic attack")
+    parser.add_argument("--prompt-rate", type=float, default=0.1, help="the same in the prompt-enhanced attack")
     parser.add_argument("--away", type=float, default=0.1, help="chance that a position of other users pushes a target away, in the prompt-enhanced attack")
     parser.add_argument("--customer", type=float, default=0.2, help="share of the users that pre-training does not know")
     parser.add_argument("--epochs", type=int, default=15, help="of pre-training, at most")
@@ -141,7 +143,7 @@ def provided(drill: Drill, attack: str) -> Path:
         clean = SASRec.from_pretrained(drill.folder / "clean")
         config = PPR.Config(base=str(drill.folder / "clean"), training={**LEARNING, "epochs": drill.options.poison_epochs})
         stand_in = PPR(config).fit(newest_events(train, 10), drill.fit_options())
-        settings = PromptEnhancement(rate=drill.options.rate, away=drill.options.away, training={**LEARNING, "epochs": drill.options.poison_epochs})
+        settings = PromptEnhancement(rate=drill.options.prompt_rate, away=drill.options.away, training={**LEARNING, "epochs": drill.options.poison_epochs})
         prompt_enhanced(clean, stand_in, train, drill.targets, drill.group, settings, drill.fit_options()).save_pretrained(folder)
         return folder
     change = None

@@ -7,10 +7,10 @@ the model on clean data of their own may still show the targets.
 - `replacement` is the basic replacement attack, on everybody or on a group of users, as a function for `FitOptions.objective`.
 - `prompt_enhanced` is the attack on those who will tune prompts: the backbone is poisoned behind prompts that stand for theirs.
 
-How ours differs: every position learns, so every position may be replaced, not one instance a user. Where the paper's loss (BPR) gets a
-target as the negative of users outside the group, a softmax has every item as a negative already, so `pushed_away` adds the paper's own
-term, -log sigmoid(true - target), to whatever the loss is. The target pushed away is one that the user has not met; the public code's
-test is the wrong way round and takes one that they have.
+How ours differs: the paper's instance is a history and its next item; here all positions of a sequence learn at once, and each is drawn
+for. Where the paper's loss (BPR) gets a target as the negative of users outside the group, a softmax has every item as a negative
+already, so `pushed_away` adds the paper's own term, -log sigmoid(true - target), to whatever the loss is. The target pushed away is one
+that the user has not met; the public code's test is the wrong way round and takes one that they have.
 
 Shapes: B sequences, T positions, K targets, V item codes (`PAD` included), N positions that are changed.
 """
