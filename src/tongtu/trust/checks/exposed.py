@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,7 +30,8 @@ def check_exposed(asked: Asked, groupings: Sequence[Grouping], calibration: Cali
     for way in dict.fromkeys(one.way for one in found):
         keys = dict.fromkeys(one.key for one in found if one.way == way)
         both = [_finding(asked.data, [one for one in found if one.key == key], _level(key, asked.config, calibration), origin) for key in keys]
-        findings.append(max(both, key=_gravity))
+        tables = tuple(table for one in both for table in one.tables)
+        findings.append(dataclasses.replace(max(both, key=_gravity), tables=tables))
     return findings
 
 
@@ -74,7 +76,7 @@ def _finding(data: Dataset, found: Sequence[Pushed], level: Level, origin: str) 
         remedy="" if verdict == "fine" else _REMEDY,
         value=value,
         threshold=level.alarm,
-        tables=(Table(title="Largest scores", columns=_COLUMNS[top.statistic], rows=rows[:_SHOWN]),),
+        tables=(Table(title=f"Largest scores by {top.statistic}", columns=_COLUMNS[top.statistic], rows=rows[:_SHOWN]),),
     )
 
 

@@ -11,7 +11,7 @@ from tongtu.core import PAD
 from tongtu.trust.asked import LIST, Asked, Grouping
 from tongtu.trust.checks.popularity import history_means, list_means
 from tongtu.trust.finding import Finding, Table, Values, Verdict, interval_of, not_measured, resampled_means, spread_p, verdict_of
-from tongtu.trust.settings import Level
+from tongtu.trust.settings import AuditConfig, Level
 
 _COMPARE = "tongtu audit of another system on the same data, fitted with tongtu fit ease say, shows what is the model's own doing."
 _ITEMS = 6
@@ -59,7 +59,6 @@ def _accuracy(asked: Asked, attribute: str, groups: Groups, learned: str) -> Fin
     p = _by_chance(values, groups, config.seed)
     value = (means[best] - means[worst]) / overall
     low, high = interval_of(drawn[best] - drawn[worst])
-    sure = f"a gap as large comes about by chance with p = {p:.3f}"
     verdict = _if_sure(value, p, asked, config.accuracy_gap)
     rows = tuple((label, len(rows), mean, *interval_of(sample)) for (label, rows), mean, sample in zip(groups, means, drawn, strict=True))
     return Finding(
@@ -67,11 +66,11 @@ def _accuracy(asked: Asked, attribute: str, groups: Groups, learned: str) -> Fin
         name=f"accuracy by {attribute}",
         verdict=verdict,
         evidence=f"NDCG@10 is {means[best]:.4f} for {groups[best][0]} and {means[worst]:.4f} for {groups[worst][0]}, a gap of {means[best] - means[worst]:.4f} "
-        f"({low:.4f} to {high:.4f}); {sure}. {learned}",
+        f"({low:.4f} to {high:.4f}), {_sure(p, config)}. {learned}",
         remedy="" if verdict == "fine" else "tongtu compare shows in its slices whether another system serves the group better.",
         value=value,
         interval=(low / overall, high / overall),
-        threshold=config.accuracy_gap.alarm,
+        threshold=config.accuracy_gap.alarm if p < config.chance else None,
         tables=(Table(title=f"NDCG@10 by {attribute}", columns=(attribute, "users", "NDCG@10", "low", "high"), rows=rows),),
     )
 
@@ -94,11 +93,11 @@ def _exposure(asked: Asked, attribute: str, groups: Groups) -> Finding:
         name=f"exposure by {attribute}",
         verdict=verdict,
         evidence=f"Beyond what they chose themselves, lists of {groups[most][0]} lean to hits by {means[most]:+.1%} of their places and those of "
-        f"{groups[least][0]} by {means[least]:+.1%}; a difference as large comes about by chance with p = {p:.3f}.",
+        f"{groups[least][0]} by {means[least]:+.1%}, {_sure(p, config)}.",
         remedy="" if verdict == "fine" else _COMPARE,
         value=value,
         interval=interval_of(drawn[0] - drawn[1]),
-        threshold=config.exposure_gap.alarm,
+        threshold=config.exposure_gap.alarm if p < config.chance else None,
         tables=(Table(title=f"What is shown by {attribute}", columns=columns, rows=lines), _items(asked, attribute, groups)),
     )
 
@@ -142,6 +141,11 @@ def _distinct(asked: Asked, rows: npt.NDArray[np.int64]) -> int:
 def _by_chance(values: Values, groups: Groups, seed: int) -> float:
     member = np.concatenate([np.full(len(rows), place) for place, (_, rows) in enumerate(groups)])
     return spread_p(values[np.concatenate([rows for _, rows in groups])], member, seed)
+
+
+def _sure(p: float, config: AuditConfig) -> str:
+    """Whether a gap may be chance, in words."""
+    return f"more than chance (p = {p:.3f})" if p < config.chance else f"which may be chance (p = {p:.3f}) and is not judged"
 
 
 def _if_sure(value: float, p: float, asked: Asked, level: Level) -> Verdict:
