@@ -68,6 +68,19 @@ def ranks_and_top(scorer: CatalogueScorer, requests: Sequence[Request], targets:
     return _in_order(ranks), _joined(best, k)
 
 
+def ranks_of_each(scorer: CatalogueScorer, requests: Sequence[Request], targets: Codes) -> Offsets:
+    """int64[n, K], the rank of each of K targets, which are the same for all n requests; as in `target_ranks`, `len(scorer.items) + 1` is a miss.
+
+    Raises:
+        AssertionError: If a score is NaN.
+    """
+    catalogue = len(scorer.items)
+    parts = [
+        np.stack([_ranks(scores, np.full(len(scores), target), catalogue) for target in targets], axis=1) for _, scores in _blocks(scorer, requests)
+    ]
+    return np.concatenate([*parts, np.zeros((0, len(targets)), np.int64)])
+
+
 def _blocks(scorer: CatalogueScorer, requests: Sequence[Request]) -> Iterator[tuple[slice, Scores]]:
     """Scores of the whole catalogue for one block of requests after another, -inf where an item may not be recommended."""
     batch = RequestBatch.of(requests)

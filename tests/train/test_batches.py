@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,6 +49,18 @@ def test_last_window_is_the_newest_events() -> None:
     data = tiny_data(users=30)
     sequences = training_sequences(data, 5)
     assert (sequences.stop == data.offset[1:]).all() and (sequences.length == np.minimum(data.lengths, 5)).all()
+
+
+@pytest.mark.parametrize("windows", ["last", "all"])
+def test_batches_say_whose_sequences_they_are(windows: Literal["last", "all"]) -> None:
+    data = tiny_data(users=30)
+    sequences = training_sequences(data, 5, windows)
+    batch = sequences.batch(np.arange(len(sequences))[::-1].copy())
+    assert batch.user is not None and len(batch.user) == len(batch.item)
+    for user, row, length in zip(batch.user.tolist(), batch.item, batch.length, strict=True):
+        assert set(row[:length].tolist()) <= set(data.history(user).tolist())
+    part = batch.rows(slice(1, 4))
+    assert part.user is not None and part.user.tolist() == batch.user[1:4].tolist()
 
 
 def test_learning_rate_rises_then_falls_to_nothing() -> None:

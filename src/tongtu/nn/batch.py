@@ -30,6 +30,7 @@ class Batch:
         target: int64[B, T], the item to learn at each position, `PAD` where there is none; None outside training.
         time: int64[B, T], seconds, or None where times are unknown.
         next_time: int64[B, T], the time for which each position predicts, or None.
+        user: int64[B], the code of the user whose sequence each row is, or None where that is not known; networks do not read it.
     """
 
     item: Tensor
@@ -37,6 +38,7 @@ class Batch:
     target: Tensor | None = None
     time: Tensor | None = None
     next_time: Tensor | None = None
+    user: Tensor | None = None
 
     @property
     def valid(self) -> Tensor:
@@ -126,12 +128,16 @@ class DrawnAnew(Protocol):
 
 @dataclass(frozen=True)
 class Sequences:
-    """`Examples` that are sequences, in columns: sequence i is `item[stop[i] - length[i]:stop[i]]`, which may be mapped from disk."""
+    """`Examples` that are sequences, in columns: sequence i is `item[stop[i] - length[i]:stop[i]]`, which may be mapped from disk.
+
+    Its user has the code `user[i]`, where that is known.
+    """
 
     item: Codes
     stop: Offsets
     length: Offsets
     time: Times | None = None
+    user: Offsets | None = None
 
     def __len__(self) -> int:
         return len(self.stop)
@@ -140,7 +146,8 @@ class Sequences:
         """See `Examples`."""
         stop, length = self.stop[rows], self.length[rows]
         time = None if self.time is None else pad(self.time, stop, length)
-        return Batch(pad(self.item, stop, length), torch.from_numpy(length), time=time)
+        user = None if self.user is None else torch.from_numpy(self.user[rows])
+        return Batch(pad(self.item, stop, length), torch.from_numpy(length), time=time, user=user)
 
     def columns(self) -> Iterator[npt.NDArray[Any]]:
         """See `Examples`."""

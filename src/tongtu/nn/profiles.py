@@ -50,7 +50,7 @@ class Profiles(Sequences):
         """See `Examples`."""
         found = super().batch(rows)
         told = None if self.told is None else torch.from_numpy(self.told[rows])
-        return ProfileBatch(found.item, found.length, time=found.time, profile=torch.from_numpy(self.profile[rows]), told=told)
+        return ProfileBatch(found.item, found.length, time=found.time, user=found.user, profile=torch.from_numpy(self.profile[rows]), told=told)
 
     def columns(self) -> Iterator[npt.NDArray[Any]]:
         """See `Examples`; a resumed run must find the same base."""

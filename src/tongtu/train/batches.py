@@ -49,10 +49,10 @@ def training_sequences(data: Dataset, window: int, windows: Literal["last", "all
         raise DataError(f"{data.name}: no user has two events, so there is no next item to learn: collect more, or filter less")
     if windows == "last":
         chosen = np.flatnonzero(length >= 2)
-        return Sequences(data.item, data.offset[chosen + 1], np.minimum(length[chosen], window), data.time)
+        return Sequences(data.item, data.offset[chosen + 1], np.minimum(length[chosen], window), data.time, chosen + 1)
     step = max(window - 1, 1)
     pieces = np.maximum(-(-(length - 1) // step), 0)
     user = np.repeat(np.arange(len(length)), pieces)
     number = np.arange(len(user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     left = length[user] - number * step
-    return Sequences(data.item, data.offset[user] + left, np.minimum(left, window), data.time)
+    return Sequences(data.item, data.offset[user] + left, np.minimum(left, window), data.time, user + 1)

@@ -123,7 +123,7 @@ class UniSRec:
             seen = data.item_counts[seen_codes(data.item_counts)]
             objective = NextText(make_loss(self.config.loss, seen), data.item_counts)
             found = training_sequences(data, self.config.max_length + 1, self.config.windows)
-            examples = TextSequences(found.item, found.stop, found.length, vectors=self.vectors)
+            examples = TextSequences(found.item, found.stop, found.length, user=found.user, vectors=self.vectors)
             sequence.learn(self, data, options, network, objective, examples, self.config.training)
         forget(options)
         self.provenance |= {"fit_seconds": time.monotonic() - started, "text": dict(self.reader), **facts}

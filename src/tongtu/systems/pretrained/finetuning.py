@@ -73,8 +73,8 @@ class FineTuning:
         """Learn from the beginnings of all users' histories; the base stays as it is, what is tuned is a copy."""
         started, config = time.monotonic(), self.config
         self.base = base_for(config, data, options)
-        _, stop, length = first_events(data, 1 + min(config.shots, self.base.system.config.max_length), least=2)
-        examples = Profiles(data.item, stop, length, data.time, profile=np.zeros((len(stop), 0), np.int64), base=self.base.fingerprint)
+        users, stop, length = first_events(data, 1 + min(config.shots, self.base.system.config.max_length), least=2)
+        examples = Profiles(data.item, stop, length, data.time, users + 1, profile=np.zeros((len(stop), 0), np.int64), base=self.base.fingerprint)
         if config.way == "none":
             self.items, self.item_text, self.counts, self.net = data.items, data.item_text, data.item_counts, self._network().eval()
             parameters = sum(p.numel() for p in self.net.parameters())

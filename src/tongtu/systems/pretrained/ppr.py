@@ -100,7 +100,7 @@ class PPR:
         self.teller = Teller.learn(config, data)
         profile, told = self.reader.of_users(data), self.teller.of_users(data)
         told = None if told is None else told[users]
-        examples = Profiles(data.item, stop, length, data.time, profile=profile[users], told=told, base=self.base.fingerprint)
+        examples = Profiles(data.item, stop, length, data.time, users + 1, profile=profile[users], told=told, base=self.base.fingerprint)
         loss = make_loss(self.base.system.config.loss, data.item_counts)
         objective = FirstItems(loss, config.contrast, config.hide, self._generator().known)
         sequence.learn(self, data, options, lambda: self._started(data, profile), objective, examples, config.training)
