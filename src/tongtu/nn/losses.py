@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from tongtu.config import configuration
 from tongtu.core import PAD, Offsets
-from tongtu.nn.softmax import Soft, full_softmax, low_precision
+from tongtu.nn.softmax import Soft, full_softmax, low_precision, surprise
 
 _PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _MASKED = -1e4  # a logit that counts as impossible, and stays finite in bfloat16
@@ -59,6 +59,10 @@ class CatalogueLoss(Protocol):
 
     def __call__(self, state_ND: Tensor, items_VD: Tensor, target_N: Tensor, draw: torch.Generator, soft: Soft | None = None) -> Tensor: ...
 
+    def surprise(self, state_ND: Tensor, items_VD: Tensor, target_N: Tensor) -> Tensor:
+        """float32[N], -log p of each target among all items, without a gradient: by whatever is learned, it is told alike."""
+        ...
+
 
 def make_loss(config: LossConfig, counts: Offsets) -> CatalogueLoss:
     """The loss of a configuration.
@@ -80,6 +84,10 @@ class FullSoftmax:
         state_ND, items_VD = scaled(state_ND, items_VD, self.config.temperature)
         precision = _PRECISION.get(self.config.precision) or low_precision(state_ND.device)
         return full_softmax(state_ND, items_VD, target_N, precision, self.config.label_smoothing, soft)
+
+    def surprise(self, state_ND: Tensor, items_VD: Tensor, target_N: Tensor) -> Tensor:
+        """See `CatalogueLoss`."""
+        return surprise(*scaled(state_ND, items_VD, self.config.temperature), target_N)
 
 
 class SampledLoss:
@@ -108,6 +116,10 @@ class SampledLoss:
         negatives_N = functional.softplus(logits_NK).masked_fill(hit, 0).sum(-1)
         share = self.config.negatives + 1 if self.config.kind == "gbce" else 1
         return (functional.softplus(-positive_N) + negatives_N).sum() / share
+
+    def surprise(self, state_ND: Tensor, items_VD: Tensor, target_N: Tensor) -> Tensor:
+        """See `CatalogueLoss`."""
+        return surprise(*scaled(state_ND, items_VD, self.config.temperature), target_N)
 
     def _draw(self, positions: int, draw: torch.Generator) -> Tensor:
         shape = (self.config.negatives,) if self.config.share == "batch" else (positions, self.config.negatives)

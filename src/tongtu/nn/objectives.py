@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,7 +12,16 @@ from tongtu.core import PAD
 from tongtu.nn.batch import Batch
 from tongtu.nn.losses import CatalogueLoss
 from tongtu.nn.neighbours import Neighbours
-from tongtu.nn.sequence import SequenceModel
+from tongtu.nn.sequence import Objective, SequenceModel
+
+
+@runtime_checkable
+class Surprised(Objective, Protocol):
+    """An objective that can say how unlikely each of its targets is, for those who look for odd ones."""
+
+    def surprise(self, net: SequenceModel, batch: Batch) -> tuple[Tensor, int]:
+        """-log p of each target of a marked batch, float32[targets] in the order of its rows, without a gradient; and among how many items."""
+        ...
 
 
 class NextItem:
@@ -32,6 +42,10 @@ class NextItem:
     def loss(self, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
         """The summed loss of all positions with a target."""
         return target_loss(self._loss, net, batch, draw, self._neighbours)
+
+    def surprise(self, net: SequenceModel, batch: Batch) -> tuple[Tensor, int]:
+        """See `Surprised`."""
+        return target_surprise(self._loss, net, batch)
 
 
 class Cloze:
@@ -64,6 +78,10 @@ class Cloze:
         """The summed loss of the masked positions."""
         return target_loss(self._loss, net, batch, draw)
 
+    def surprise(self, net: SequenceModel, batch: Batch) -> tuple[Tensor, int]:
+        """See `Surprised`."""
+        return target_surprise(self._loss, net, batch)
+
 
 def shifted(batch: Batch) -> Batch:
     """Inputs are all events but the last, targets all but the first."""
@@ -81,3 +99,11 @@ def target_loss(loss: CatalogueLoss, net: SequenceModel, batch: Batch, draw: tor
     target = batch.target[wanted]
     soft = None if neighbours is None else neighbours.soft_targets(batch.item, wanted, target)
     return loss(net.hidden(batch)[wanted], net.item_vectors(slice(None)), target, draw, soft)
+
+
+@torch.no_grad()
+def target_surprise(loss: CatalogueLoss, net: SequenceModel, batch: Batch) -> tuple[Tensor, int]:
+    """-log p of the targets, against the whole item table, and the number of items; see `Surprised`."""
+    assert batch.target is not None
+    wanted, items = batch.target != PAD, net.item_vectors(slice(None))
+    return loss.surprise(net.hidden(batch)[wanted], items, batch.target[wanted]), len(items) - 1

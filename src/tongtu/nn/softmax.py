@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 _CHUNK_LOGITS = 1 << 21  # logits at a time: small enough for the caches; 2^20 to 2^23 differ by less than the noise at V = 12,102
 
@@ -33,6 +34,15 @@ def full_softmax(state_ND: Tensor, items_VD: Tensor, target_N: Tensor, precision
     with torch.autocast(state_ND.device.type, enabled=False):  # precision is chosen here, not by the caller's automatic one
         loss: Tensor = _FullSoftmax.apply(state_ND, items_VD, target_N, precision, smoothing, soft)  # type: ignore[no-untyped-call]
     return loss
+
+
+@torch.no_grad()
+def surprise(state_ND: Tensor, items_VD: Tensor, target_N: Tensor) -> Tensor:
+    """float32[N], -log of the probability that `state @ items.T` gives each target among all items but `PAD`; no gradient, logits in chunks."""
+    table, chunk = items_VD[1:].float(), max(64, _CHUNK_LOGITS // len(items_VD))
+    parts = zip(torch.split(state_ND.float(), chunk), torch.split(target_N - 1, chunk), strict=True)
+    found = [functional.cross_entropy(state @ table.T, target, reduction="none") for state, target in parts]
+    return torch.cat(found) if found else state_ND.new_zeros(0)
 
 
 class _FullSoftmax(torch.autograd.Function):

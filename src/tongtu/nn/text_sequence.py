@@ -125,12 +125,21 @@ class NextText:
 
     def loss(self, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
         """The summed loss of all positions with a target; every item's vector is worked out once."""
+        return self._loss(*self._answers(net, batch), draw)
+
+    @torch.no_grad()
+    def surprise(self, net: SequenceModel, batch: Batch) -> tuple[Tensor, int]:
+        """See `tongtu.nn.objectives.Surprised`."""
+        return self._loss.surprise(*self._answers(net, batch)), len(self._seen) - 1
+
+    def _answers(self, net: SequenceModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """States at the positions with a target, the table, and the targets' rows in it."""
         assert batch.target is not None and isinstance(net, TextSequenceNet)
         device = batch.item.device
         table, place = net.vectors_of(self._seen.to(device)), self._place.to(device)
         wanted = batch.target != PAD
         states = net.states(table[place[batch.item]], batch)
-        return self._loss(states[wanted], table, place[batch.target[wanted]], draw)
+        return states[wanted], table, place[batch.target[wanted]]
 
 
 def seen_codes(counts: Offsets) -> npt.NDArray[np.int64]:
