@@ -40,7 +40,7 @@ class Calibration:
         models: Classes of the clean models.
         alarms: The share of clean models that would be called an alarm, over all scores together.
         maxima: The largest score of each clean model, by statistic and way, such as "lists of all users" and "ranks of gender".
-        levels: Thresholds by the same.
+        alarm, notice: Thresholds by the same.
     """
 
     format: int = _FORMAT
@@ -50,11 +50,16 @@ class Calibration:
     models: tuple[str, ...]
     alarms: float = ALARMS
     maxima: dict[str, tuple[float, ...]]
-    levels: dict[str, Level]
+    alarm: dict[str, float]
+    notice: dict[str, float]
 
     def __post_init__(self) -> None:
         if self.format > _FORMAT:
             raise ValueError(f"this calibration was written by a newer Tongtu (format {self.format}): upgrade tongtu, or calibrate again")
+
+    def level(self, key: str) -> Level | None:
+        """The thresholds of a statistic and way, or None where the clean models told nothing of it."""
+        return Level(notice=self.notice[key], alarm=self.alarm[key]) if key in self.alarm and key in self.notice else None
 
 
 def calibrate(models: Sequence[Recommender], data: Dataset, config: AuditConfig | None = None, quiet: bool = True) -> Calibration:
@@ -95,10 +100,8 @@ def calibrated(seen: Sequence[Mapping[str, float]], models: Sequence[str], data:
     keys = dict.fromkeys(key for one in seen for key in one)
     maxima = {key: tuple(one[key] for one in seen if key in one) for key in keys}
     shares = _shares(list(keys))
-    levels = {
-        key: Level(notice=_threshold(key, values, NOTICES * shares[key]), alarm=_threshold(key, values, ALARMS * shares[key])) for key, values in maxima.items()
-    }
-    return Calibration(depth=depth, users=users, data=data, models=tuple(models), maxima=maxima, levels=levels)
+    alarm, notice = ({key: _threshold(key, values, rate * shares[key]) for key, values in maxima.items()} for rate in (ALARMS, NOTICES))
+    return Calibration(depth=depth, users=users, data=data, models=tuple(models), maxima=maxima, alarm=alarm, notice=notice)
 
 
 def _shares(keys: Sequence[str]) -> dict[str, float]:

@@ -28,6 +28,7 @@ EVERYBODY = "all users"
 Statistic = Literal["lists", "ranks"]
 
 _DAMPING, _LEAST = 0.005, 2.0
+_LEANING = 20.0  # users of the whole log that are added to each group when its choices are counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,8 @@ def _by_lists(asked: Asked, way: str, group: str, rows: npt.NDArray[np.int64], m
     size, users = asked.data.items.size, len(rows)
     lists = asked.lists[rows]
     shown = np.bincount(lists[lists != PAD], minlength=size).astype(np.float64)
-    chosen = _holders(asked.data, members) / max(int(members.sum()), 1)
+    overall = _holders(asked.data, asked.data.lengths > 0) / max(int((asked.data.lengths > 0).sum()), 1)
+    chosen = (_holders(asked.data, members) + _LEANING * overall) / (int(members.sum()) + _LEANING)
     damping = max(_DAMPING * users, _LEAST)
     score = np.log2((shown + damping) / (chosen * users + damping))
     score[PAD] = -np.inf

@@ -40,8 +40,8 @@ def _gravity(finding: Finding) -> tuple[int, float]:
 
 
 def _level(key: str, config: AuditConfig, calibration: Calibration | None) -> Level:
-    if calibration is not None and key in calibration.levels:
-        return calibration.levels[key]
+    if calibration is not None and (level := calibration.level(key)) is not None:
+        return level
     statistic = key.partition(" ")[0]
     return {
         ("lists", True): config.pushed_lists,
