@@ -64,5 +64,5 @@ class AuditConfig:
     pushed_lists: Level = _level(2.0, 3.0)
     pushed_lists_of_groups: Level = _level(3.0, 4.0)
     pushed_ranks: Level = _level(6.0, 8.0)
-    pushed_ranks_of_groups: Level = _level(6.0, 8.0)
+    pushed_ranks_of_groups: Level = _level(8.0, 12.0)
     memory: Level = _level(0.65, 0.80)

@@ -29,7 +29,7 @@ def check_exposed(asked: Asked, groupings: Sequence[Grouping], calibration: Cali
     findings = []
     for way in dict.fromkeys(one.way for one in found):
         keys = dict.fromkeys(one.key for one in found if one.way == way)
-        both = [_finding(asked.data, [one for one in found if one.key == key], _level(key, asked.config, calibration), origin) for key in keys]
+        both = [_finding(asked.data, [one for one in found if one.key == key], level_of(key, asked.config, calibration), origin) for key in keys]
         tables = tuple(table for one in both for table in one.tables)
         findings.append(dataclasses.replace(max(both, key=_gravity), tables=tables))
     return findings
@@ -39,7 +39,8 @@ def _gravity(finding: Finding) -> tuple[int, float]:
     return VERDICTS.index(finding.verdict), (finding.value or 0.0) - (finding.threshold or 0.0)
 
 
-def _level(key: str, config: AuditConfig, calibration: Calibration | None) -> Level:
+def level_of(key: str, config: AuditConfig, calibration: Calibration | None) -> Level:
+    """The thresholds of a statistic and way: from the calibration, or built in."""
     if calibration is not None and (level := calibration.level(key)) is not None:
         return level
     statistic = key.partition(" ")[0]
