@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,37 +53,49 @@ def audit(
 
     Exit code 0 if nothing is as grave as --fail-on says, 1 if something is, 2 if nothing could be audited.
     """
-    from tongtu.config import build, parse_settings
-    from tongtu.data.public import load
+    from tongtu.config import build, parse_settings, plain
     from tongtu.files import write_json
     from tongtu.report.audit import write_audit
-    from tongtu.trust.audit import make_record, to_json
-    from tongtu.trust.checks.folder import check_files
+    from tongtu.trust.audit import to_json
     from tongtu.trust.settings import AuditConfig
 
-    started = time.monotonic()
     chosen: dict[str, Any] = {"users": users, "seed": seed} | ({"attributes": attribute} if attribute else {})
     config = build(AuditConfig, parse_settings(settings or []) | chosen, "audit")
-    findings = check_files(model)
-    log = load(data)
-    system, learned, reason = _opened(model, log)
-    levels, asked = None, 0
-    if system is None or learned is None:
-        findings += _nothing_measured(reason)
-    else:
-        levels = _levels(log, config, references, clean or [], calibration)
-        more, asked = _measured(model, system, log, learned, config, levels)
-        findings += more
-    if keep_calibration is not None and levels is not None:
-        from tongtu.config import plain
-
-        write_json(keep_calibration, plain(levels))
-    record = make_record(findings, _about(model, system), log, asked, time.monotonic() - started, config, levels)
+    record = _audited(model, data, config, lambda log, asking: _levels(log, asking, references, clean or [], calibration))
+    if keep_calibration is not None and record.calibration is not None:
+        write_json(keep_calibration, plain(record.calibration))
     write_audit(record, out, f"tongtu audit {shlex.quote(str(model))} --data {shlex.quote(data)} --seed {seed}")
     if json is not None:
         write_json(json, to_json(record))
     _show(record, out)
     _leave(record, fail_on)
+
+
+def _audited(model: Path, data: str, config: AuditConfig, levels: Callable[[Dataset, AuditConfig], Calibration | None]) -> AuditRecord:
+    """The audit, from the folder to the record.
+
+    Raises:
+        TongtuError: If there is no model folder, no data set, or nothing that could be asked.
+    """
+    from tongtu.data.public import load
+    from tongtu.trust.asked import default_users
+    from tongtu.trust.audit import audit as ask
+    from tongtu.trust.audit import make_record
+    from tongtu.trust.checks.folder import check_base, check_files, check_provenance
+
+    started = time.monotonic()
+    findings, asked, calibration = check_files(model), 0, None
+    log = load(data)
+    system, reason = _opened(model, log)
+    if system is None:
+        findings += _nothing_measured(reason)
+    else:
+        learned = learned_events(getattr(system, "provenance", {}), log)
+        config = dataclasses.replace(config, users=config.users or default_users(system))
+        calibration = levels(log, config)
+        more, asked = ask(system, log, learned, config, calibration, quiet=False)
+        findings += [check_provenance(learned, log), check_base(model), *more]
+    return make_record(findings, _about(model, system), log, asked, time.monotonic() - started, config, calibration)
 
 
 def learned_events(provenance: Mapping[str, Any], log: Dataset) -> Learned:
@@ -109,20 +122,24 @@ def learned_events(provenance: Mapping[str, Any], log: Dataset) -> Learned:
     return Learned(None, False, says, True)
 
 
-def _opened(model: Path, log: Dataset) -> tuple[Recommender | None, Learned | None, str]:
-    """The model with the catalogue of `log`, what it has learned of it, or why it cannot be opened."""
+def _opened(model: Path, log: Dataset) -> tuple[Recommender | None, str]:
+    """The model, with the catalogue of `log` if it takes it; or why it cannot be opened.
+
+    Raises:
+        DataError: If it knows nothing of the catalogue.
+    """
     from tongtu.cli.evaluate import for_items, known_items
     from tongtu.errors import DataError, ModelError
     from tongtu.hub import open_model
 
     try:
-        system = open_model(model)
+        fitted = open_model(model)
     except ModelError as error:
-        return None, None, str(error)
-    known = known_items(system, log)
-    if not known and (system := for_items(system, log)).items != log.items:
+        return None, str(error)
+    system = fitted if known_items(fitted, log) == len(log.items) else for_items(fitted, log)
+    if not known_items(system, log):
         raise DataError(f"{model} knows no item of {log.name}: give the data set it is meant for")
-    return system, learned_events(getattr(system, "provenance", {}), log), ""
+    return system, ""
 
 
 def _levels(log: Dataset, config: AuditConfig, references: int, clean: Sequence[Path], file: Path | None) -> Calibration | None:
@@ -181,14 +198,6 @@ def _read(file: Path, config: AuditConfig) -> Calibration:
     if found.depth != config.depth:
         raise ConfigError(f"{file} is for lists of {found.depth}, not {config.depth}: audit with --set depth={found.depth}, or calibrate again")
     return found
-
-
-def _measured(model: Path, system: Recommender, log: Dataset, learned: Learned, config: AuditConfig, levels: Calibration | None) -> tuple[list[Finding], int]:
-    from tongtu.trust.audit import audit as ask
-    from tongtu.trust.checks.folder import check_base, check_provenance
-
-    findings, asked = ask(system, log, learned, config, levels, quiet=False)
-    return [check_provenance(learned, log), check_base(model), *findings], asked
 
 
 def _nothing_measured(reason: str) -> list[Finding]:

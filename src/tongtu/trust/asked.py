@@ -116,8 +116,12 @@ def drawn_users(model: Recommender, data: Dataset, config: AuditConfig) -> Codes
     able = (np.flatnonzero(data.lengths >= 3) + 1).astype(np.int32)
     if not len(able):
         raise DataError(f"{data.name}: no user has three events, so there is nothing to ask: give a data set with longer histories")
-    wanted = config.users or (_USERS if isinstance(model, Scorer) else _SLOW_USERS)
-    return np.sort(np.random.default_rng(config.seed).permutation(able)[:wanted])
+    return np.sort(np.random.default_rng(config.seed).permutation(able)[: config.users or default_users(model)])
+
+
+def default_users(model: Recommender) -> int:
+    """How many users are asked if nobody says: few of a model that scores no catalogue, which may ask a language model for each list."""
+    return _USERS if isinstance(model, Scorer) else _SLOW_USERS
 
 
 def groupings(data: Dataset, attributes: Sequence[str] | None, least: int) -> list[Grouping]:

@@ -17,7 +17,7 @@ from tongtu.config import build, configuration, plain
 from tongtu.core import Recommender
 from tongtu.data.dataset import Dataset
 from tongtu.progress import progress
-from tongtu.trust.asked import ask, groupings
+from tongtu.trust.asked import Asked, ask, groupings
 from tongtu.trust.calibration import Calibration
 from tongtu.trust.checks.exposed import check_exposed
 from tongtu.trust.checks.folder import Learned
@@ -91,7 +91,7 @@ def audit(
     with progress("auditing", 5, "checks", quiet) as bar:
         findings += check_inference(model, data, [part.name for part in parts], config)
         bar.advance(note="groups")
-        findings += check_groups(asked, parts, _about_the_events(learned))
+        findings += check_groups(asked, parts, _about_the_events(asked, learned))
         bar.advance(note="popularity")
         findings += check_popularity(asked)
         bar.advance(note="pushed items")
@@ -139,10 +139,13 @@ def from_json(values: Mapping[str, Any]) -> AuditRecord:
     return build(AuditRecord, values, "audit")
 
 
-def _about_the_events(learned: Learned) -> str:
+def _about_the_events(asked: Asked, learned: Learned) -> str:
     """Whether accuracies are those on learned events, in a sentence."""
-    if learned.whole:
-        return "The model has learned these events: accuracies are too good to be true, their gaps may be too small."
-    if learned.train is not None:
+    if learned.train is None:
+        return "Whether the model has learned these events is not known."
+    rows = asked.users - 1
+    share = float((learned.train.lengths[rows] == asked.data.lengths[rows]).mean())
+    if share == 0:
         return "The model has not learned these events."
-    return "Whether the model has learned these events is not known."
+    which = "these events" if share == 1 else f"{share:.0%} of these events"
+    return f"The model has learned {which}: accuracies are too good to be true, their gaps may be too small."

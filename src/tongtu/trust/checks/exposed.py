@@ -57,7 +57,7 @@ def _origin(calibration: Calibration | None) -> str:
     if calibration is None:
         return "built in, from clean models on MovieLens-100K; --references or --calibration make it fit this data set"
     kinds = [f"{calibration.models.count(kind)} {kind}" for kind in dict.fromkeys(calibration.models)]
-    return f"from clean models on {calibration.data}: {', '.join(kinds)}"
+    return f"from clean models on {calibration.data}, {calibration.users:,} users asked: {', '.join(kinds)}"
 
 
 def _finding(data: Dataset, found: Sequence[Pushed], level: Level, origin: str) -> Finding:
