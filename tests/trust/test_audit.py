@@ -222,10 +222,13 @@ class Vectors(Told):
     """A model whose user vectors tell the club, unless they are asked to forget it."""
 
     keeps_promises = True
+    forgets = True
 
     def user_vectors(self, requests: Sequence[Request]) -> Scores:
         batch = RequestBatch.of(requests)
         assert batch.user is not None
+        if batch.forget is not None and not self.forgets:
+            raise ConfigError("this model has not learned to forget 'club'")
         words = {words[0]: place for place, words in enumerate(GROUP_WORDS)}
         vectors = np.random.default_rng(0).normal(size=(data().users.size, 12))[batch.user]
         told = np.array([words[club] for club in data().user_attributes["club"].to_list()])[batch.user - 1]
@@ -242,6 +245,12 @@ def test_what_vectors_tell_and_whether_they_forget(keeps: bool) -> None:
     found = findings(model)
     assert found["guessing club from user vectors"].verdict == "alarm" and "pfrec" in found["guessing club from user vectors"].remedy
     assert found["guessing club that was to be forgotten"].verdict == ("fine" if keeps else "alarm")
+
+
+def test_a_model_that_says_it_cannot_forget_makes_no_promise() -> None:
+    model = Vectors(np.zeros((data().users.size, data().items.size)))
+    model.forgets = False
+    assert "guessing club that was to be forgotten" not in findings(model)
 
 
 def test_a_recommender_without_scores_or_vectors_is_audited_as_far_as_it_goes() -> None:

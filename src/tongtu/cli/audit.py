@@ -64,7 +64,11 @@ def audit(
     record = _audited(model, data, config, lambda log, asking: _levels(log, asking, references, clean or [], calibration))
     if keep_calibration is not None and record.calibration is not None:
         write_json(keep_calibration, plain(record.calibration))
-    write_audit(record, out, f"tongtu audit {shlex.quote(str(model))} --data {shlex.quote(data)} --seed {seed}")
+    given = [f"--attribute={name}" for name in attribute or []] + [f"--set={setting}" for setting in settings or []]
+    given += [] if users is None else [f"--users={users}"]
+    given += [f"--references={references}"] if not clean and calibration is None else []
+    given += [f"--clean={folder}" for folder in clean or []] + ([f"--calibration={calibration}"] if calibration is not None else [])
+    write_audit(record, out, shlex.join(["tongtu", "audit", str(model), "--data", data, f"--seed={seed}", *given]))
     if json is not None:
         write_json(json, to_json(record))
     _show(record, out)
