@@ -109,7 +109,8 @@ def _bar(finding: Finding) -> tuple[float, ...] | None:
 
 def _table(table: Table) -> dict[str, Any]:
     rows = [[_cell(column, value) for column, value in zip(table.columns, row, strict=True)] for row in table.rows]
-    return {"title": table.title, "columns": table.columns, "rows": rows}
+    words_in = [any(isinstance(row[place], str) for row in table.rows) for place in range(len(table.columns))]
+    return {"title": table.title, "columns": list(zip(table.columns, words_in, strict=True)), "rows": rows, "words": words_in}
 
 
 def _cell(column: str, value: str | int | float | None) -> str:
@@ -122,7 +123,7 @@ def _cell(column: str, value: str | int | float | None) -> str:
 
 def _number(value: float) -> str:
     """Three digits that say something."""
-    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}" if abs(value) >= 20 else f"{value:.3f}"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 def _facts(record: AuditRecord) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -118,7 +118,8 @@ def _items(asked: Asked, attribute: str, groups: Groups) -> Table:
     every = np.concatenate([rows for _, rows in groups])
     count = [_shown(asked, rows, size) for _, rows in groups]
     total, rows_out = np.sum(count, axis=0), []
-    for (label, rows), own in zip(groups, count, strict=True):
+    told = 1 if len(groups) == 2 else len(groups)  # of two, the second tells the same again
+    for (label, rows), own in list(zip(groups, count, strict=True))[:told]:
         here, others = own / len(rows), (total - own) / max(len(every) - len(rows), 1)
         for item in np.argsort(-np.abs(here - others), kind="stable")[:_ITEMS]:
             if abs(here[item] - others[item]) >= _TELLING:
