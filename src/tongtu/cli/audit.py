@@ -174,7 +174,8 @@ def fit_references(log: Dataset, count: int) -> list[Recommender]:
         return []
     train = leave_one_out(log).train
     kinds = ["itemknn", "rules", "ease" if len(log.items) <= _MANY_ITEMS else "userknn"]
-    plan = [(kind, {}) for kind in kinds[:count]] + [("sasrec", _SMALL)] * (count - len(kinds))
+    plan: list[tuple[str, Mapping[str, Any]]] = [(kind, {}) for kind in kinds[:count]]
+    plan += [("sasrec", _SMALL)] * (count - len(kinds))
     models: list[Recommender] = []
     with progress("fitting clean references", len(plan), "models") as bar:
         for seed, (kind, values) in enumerate(plan):
