@@ -125,7 +125,7 @@ def read(path: Path, kind: type | None = None) -> ModelFolder:
         ModelError: If it is missing, damaged, of a newer format or of another class.
     """
     path = Path(path)
-    record = _record(path)
+    record = read_record(path)
     if kind is not None and record["class"] != f"{kind.__module__}:{kind.__qualname__}":
         raise ModelError(f"{path} holds a {record['class']}, not a {kind.__name__}: open it with tongtu.open_model")
     further = sorted((path / _TEXTS).glob("*"))
@@ -148,7 +148,7 @@ def open_model(path: Path | str) -> Recommender:
         ModelError: If the folder is missing, damaged, or names a class that is not registered here.
     """
     path = Path(path)
-    name = _record(path)["class"]
+    name = read_record(path)["class"]
     module, _, attribute = name.partition(":")
     if not is_registered(name):
         raise ModelError(f"{path} names the class {name}, which no installed package registers: install the package it comes from")
@@ -188,7 +188,12 @@ def restore_config(folder: ModelFolder, kind: type[T]) -> T:
     return build(kind, folder.config, f"{folder.path}/config.json")
 
 
-def _record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """What a model folder's config.json says: class, format, versions, config, facts and provenance.
+
+    Raises:
+        ModelError: If there is no model folder, its config.json is damaged, or it is of a newer format.
+    """
     if not path.is_dir():
         raise ModelError(f"no model folder at {path}: check the path, or make one with `tongtu fit`")
     try:

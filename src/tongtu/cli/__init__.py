@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from tongtu.cli import candidates, chat, compare, data, demo, doctor, evaluate, fit, recommend, study, systems
+from tongtu.cli import audit, candidates, chat, compare, data, demo, doctor, evaluate, fit, recommend, study, systems
 from tongtu.errors import TongtuError
 
 
@@ -70,6 +70,7 @@ app.command("evaluate", epilog="Example: tongtu evaluate model --data ml-100k --
 app.command("recommend", epilog='Example: tongtu recommend model --history 50,181,174 --wish "a comedy for a rainy evening" -k 5')(recommend.recommend)
 app.command("chat", epilog="Example: tongtu chat model --data ml-100k --user 1 --llm smollm2 --set words.things=films")(chat.chat)
 app.command("candidates", epilog="Example: tongtu candidates --data ml-100k --source bm25-10 --source uniform-9 --out lists.parquet")(candidates.candidates)
+app.command("audit", epilog="Example: tongtu audit model --data ml-100k --out audit.html --json audit.json")(audit.audit)
 app.command("compare", epilog="Example: tongtu compare experiment.toml --out results")(compare.compare)
 app.command("study", epilog="Example: tongtu study experiments/five-tasks-ml-100k.toml --out results")(study.study)
 app.command("doctor", epilog="Example: tongtu doctor")(doctor.doctor)
