@@ -1,10 +1,11 @@
-"""Claim: which road serves new users best after 0, 1, 2, ... 9 events.
+"""Claim: which road serves new users best after 0 to 9 events.
 
     python benchmarks/cold_curve.py experiments/few-events-ml-100k.toml --out runs/cold-curve-ml-100k --picture docs/cold-users.png
 
 Systems, data, seeds and the share of users held out are those of an experiment file. Whoever is held out is held out for all numbers of events alike, so that
 each system is fitted once a seed; its epoch is chosen by the mean of NDCG@10 of the validation users after 0, 1, 5 and 9 events. The same test users are then
-asked after each number of events. Paired tests compare every row with PPR (light) on the users' means over seeds. Finished fits are kept in OUT.
+asked after each number of events. Paired tests compare PPR (light) with every row, and PPR (full) with full fine-tuning,
+on the users' means over seeds. Finished fits are kept in OUT.
 Writes `results/cold_curve_NAME.json` and a picture.
 """
 
@@ -33,6 +34,7 @@ from tongtu.evaluation.intervals import bootstrap, paired_tests
 SHOTS = (0, 1, 2, 3, 5, 7, 9)
 CHOSEN_BY = (0, 1, 5, 9)
 AGAINST = "PPR (light)"
+FULL, TUNED = "PPR (full)", "Fine-tuned base"
 DRAWN = ("Popular", "Popular in the group, first 10 events", "EASE", "The base as it is", "Fine-tuned base", "PPR (light)", "PPR (full)")
 
 Values = npt.NDArray[np.float64]
@@ -50,7 +52,8 @@ def main() -> None:
     for row in rows(experiment):
         found[row.label] = np.stack([asked(row, seed, splits, arguments.out) for seed in experiment.seeds])  # [seeds, shots, users]
         print(f"{row.label:42} {' '.join(f'{value:.4f}' for value in found[row.label].mean((0, 2)))}", flush=True)
-    result = {"data": experiment.data, "seeds": list(experiment.seeds), "users": len(splits[0].test), "shots": SHOTS, "rows": judged(found)}
+    facts = {"data": experiment.data, "seeds": list(experiment.seeds), "users": len(splits[0].test), "shots": SHOTS}
+    result = facts | {"rows": judged(found), "full_less_tuned": paired(found, FULL, TUNED)}
     print(write(f"cold_curve_{slug(arguments.experiment.stem.removeprefix('few-events-'))}", result))
     if arguments.picture:
         draw(result, experiment, arguments.picture)
@@ -103,10 +106,18 @@ def judged(found: dict[str, Values]) -> list[dict[str, Any]]:
             "interval": limits.tolist(),
             "over_seeds": values.mean(2).std(0).tolist(),
         }
-        if AGAINST in found and label != AGAINST:
-            one["less_than_light"] = [dataclasses.asdict(test) for test in paired_tests(found[AGAINST].mean(0).T, mean.T, users)]
+        if label != AGAINST:
+            one["less_than_light"] = paired(found, AGAINST, label)
         result.append(one)
     return result
+
+
+def paired(found: dict[str, Values], first: str, second: str) -> list[dict[str, Any]]:
+    """The first row less the second after each number of events, on the users' means over seeds; nothing where one is missing."""
+    if first not in found or second not in found:
+        return []
+    pair = [found[label].mean(0).T for label in (first, second)]
+    return [dataclasses.asdict(test) for test in paired_tests(*pair, np.arange(len(pair[0]), dtype=np.int32))]
 
 
 def draw(result: dict[str, Any], experiment: Experiment, picture: Path) -> None:
