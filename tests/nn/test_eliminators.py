@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tongtu.core import Request, RequestBatch
 from tongtu.nn.batch import request_batch
-from tongtu.nn.eliminators import Copy, FilterEliminators, ForgetBatch, ForgetfulNet, Mode, PromptEliminators, chosen, combination, forgetful_states, how_many
+from tongtu.nn.eliminators import Copy, FilterEliminators, ForgetBatch, Mode, PromptEliminators, chosen, combination, how_many
+from tongtu.nn.forgetful import ForgetfulNet, forgetful_states
 from tongtu.nn.hstu import HSTUBodyConfig, HSTUNet
 from tongtu.nn.sequence import BodyConfig, ItemSequenceNet
 
@@ -50,7 +51,7 @@ def test_combinations_are_numbered_and_chosen() -> None:
 @pytest.mark.parametrize("kind", ["sasrec", "hstu"])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_row_is_answered_alike_alone_and_beside_others(kind: str, mode: Mode) -> None:
-    net = ForgetfulNet(base(kind), eliminators(kind, mode), None, 1.0).eval()
+    net = ForgetfulNet(base(kind), eliminators(kind, mode), None, None, 1.0).eval()
     forget, profile = [FIRST, BOTH, SECOND, BOTH], [[1, 2], [2, 0], [0, 3], [1, 1]]
     together = net.hidden(asked(forget, profile))
     for row in range(4):
@@ -78,7 +79,7 @@ def test_eliminators_of_single_attributes_add_up() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_was_told_trains_the_prompts_of_its_own_values(mode: Mode) -> None:
-    net = ForgetfulNet(base("sasrec"), eliminators("sasrec", mode), None, 1.0).train()
+    net = ForgetfulNet(base("sasrec"), eliminators("sasrec", mode), None, None, 1.0).train()
     net.hidden(asked([BOTH, BOTH], [[1, 3], [2, 3]])).square().sum().backward()
     assert isinstance(net.eliminators, PromptEliminators)
     last = how_many(2, mode) - 1
@@ -97,7 +98,7 @@ def test_adapters_start_near_nothing() -> None:
 
 
 def test_a_copy_changes_and_its_base_does_not() -> None:
-    net = ForgetfulNet(base("sasrec"), Copy(base("sasrec")), None, 1.0).train()
+    net = ForgetfulNet(base("sasrec"), Copy(base("sasrec")), None, None, 1.0).train()
     batch = asked([BOTH], [[1, 2]])
     with torch.no_grad():
         net.eval()
@@ -107,7 +108,7 @@ def test_a_copy_changes_and_its_base_does_not() -> None:
 
 
 def test_states_are_those_after_the_newest_event_and_zero_without_one() -> None:
-    net = ForgetfulNet(base("sasrec"), FilterEliminators(2, "combinations", WIDTH, 4), None, 1.0).eval()
+    net = ForgetfulNet(base("sasrec"), FilterEliminators(2, "combinations", WIDTH, 4), None, None, 1.0).eval()
     requests = RequestBatch.of([Request(history=np.array(h, np.int32)) for h in ([3, 4, 5], [], [7], [0, 0])])
     profile, forget = np.ones((4, 2), np.int64), np.array([BOTH, BOTH, FIRST, BOTH])
     states = forgetful_states(net, requests, profile, forget, 12)

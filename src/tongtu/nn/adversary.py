@@ -1,8 +1,15 @@
+"""Who tries to infer attributes from user vectors in training, so that eliminators learn to hide them.
+
+Source: Wu et al., "Selective Fairness in Recommendation via Prompts" (SIGIR 2022), section 3.4, and the authors' code.
+
+Shapes: N user vectors, B users, A attributes, D width, T positions.
+"""
+
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -14,123 +21,108 @@ from tongtu.config import configuration
 from tongtu.core import PAD
 from tongtu.nn.batch import Batch
 from tongtu.nn.eliminators import ForgetBatch, combination
+from tongtu.nn.forgetful import ForgetfulNet, user_states
 from tongtu.nn.losses import CatalogueLoss
 from tongtu.nn.objectives import shifted
 from tongtu.nn.sequence import SequenceModel
 
+_SURE = 0.1  # a discriminator of two classes that is surer than this pushes no further, as in the authors' code
+
 
 @configuration
 class AdversaryConfig:
-    weight: float = 1.0
-    match: float = 0.0
-    inner: int = 64
-    rate: float = 5.0
-    places: int = 4
-    momentum: float = 0.05
-    ridge: float = 0.1
-    aim: Literal["wrong", "unsure"] = "wrong"
-    warmup: int = 50
+    """Settings of the discriminators, and of what they cannot do.
+
+    Attributes:
+        weight: Of what the discriminators know, beside the loss of the next item.
+        inner: Their inner width.
+        rate: Their learning rate, as a multiple.
+        warmup: Steps in which they alone learn.
+        directions: That the closed-form map takes out of user vectors for each attribute (`tongtu.nn.erasing`); 0 leaves it out.
+    """
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    inner: Annotated[int, Field(ge=1)] = 64
+    rate: Annotated[float, Field(gt=0)] = 5.0
+    warmup: Annotated[int, Field(ge=0)] = 50
+    directions: Annotated[int, Field(ge=0)] = 1
 
 
 class Adversary(nn.Module):
-    def __init__(self, counts: Sequence[Tensor], width: int, config: AdversaryConfig) -> None:
-        super().__init__()
-        self.config = config
-        A = len(counts)
-        self.A = A
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        for a, count in enumerate(counts):
-            known = count[1:].float()
-            self.register_buffer(f"weight_{a}", torch.where(known > 0, known.sum() / (len(known) * known.clamp_min(1)), 0.0))
-            self.register_buffer(f"share_{a}", known / known.sum().clamp_min(1))
-        self.heads = nn.ModuleDict()
-        for code in range(1, 2**A):
-            self.register_buffer(f"mean_{code}", torch.zeros(width))
-            self.register_buffer(f"cov_{code}", torch.eye(width))
-            for a in range(A):
-                if code >> a & 1:
-                    C = len(counts[a]) - 1
-                    self.heads[f"{code}-{a}"] = nn.Sequential(nn.Linear(width, config.inner), nn.ReLU(), nn.Linear(config.inner, C))
-                    self.register_buffer(f"means_{code}_{a}", torch.zeros(C, width))
+    """A discriminator for each attribute of each combination.
 
-    def forward(self, states_ND: Tensor, forget_NA: Tensor, secret_NA: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        c = self.config
-        number = combination(forget_NA)
-        disc = gen = match = states_ND.new_zeros(())
-        for code in number.unique().tolist():
-            if not code:
+    Args:
+        shares: For each attribute, the share of the users who have each value; the first is code 1's.
+        width: D.
+        inner: Inner width.
+    """
+
+    steps: Tensor
+
+    def __init__(self, shares: Sequence[Tensor], width: int, inner: int) -> None:
+        super().__init__()
+        self.sizes = [len(share) for share in shares]
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        rare = [torch.where(share > 0, 1 / (len(share) * share.clamp_min(1e-9)), 0.0).float() for share in shares]
+        self.register_buffer("rarity", torch.cat(rare))
+        self.heads = nn.ModuleDict()
+        for number in range(1, 2 ** len(shares)):
+            for place, size in enumerate(self.sizes):
+                if number >> place & 1:
+                    self.heads[f"{number}-{place}"] = nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, size))
+
+    def forward(self, x_ND: Tensor, combination_N: Tensor, secret_NA: Tensor) -> tuple[Tensor, Tensor]:
+        """The discriminators' loss, which leaves the vectors alone, and what they know, which leaves the discriminators alone."""
+        loss = known = x_ND.new_zeros(())
+        rarity = self.get_buffer("rarity").split(self.sizes)
+        for name, head in self.heads.items():
+            number, place = (int(part) for part in name.split("-"))
+            rows = (combination_N == number) & (secret_NA[:, place] > 0)
+            if not rows.any():
                 continue
-            rows = (number == code).nonzero()[:, 0]
-            u = states_ND[rows]
-            share = len(rows) / len(states_ND)
-            first = self.steps < c.warmup
-            mean, cov = getattr(self, f"mean_{code}"), getattr(self, f"cov_{code}")
-            if c.match:
-                with torch.no_grad():
-                    m = max(c.momentum, 1 / (1 + int(self.steps)))
-                    mean.lerp_(u.mean(0), m)
-                    centred = u - mean
-                    cov.lerp_(centred.T @ centred / len(u), m)
-                    ridge = c.ridge * cov.diagonal().mean()
-                    inverse = torch.linalg.inv(cov + ridge * torch.eye(len(cov)))
-            for a in range(self.A):
-                if not code >> a & 1:
-                    continue
-                label = secret_NA[rows, a]
-                known = label > 0
-                if not known.any():
-                    continue
-                x, y = u[known], label[known] - 1
-                w, head = getattr(self, f"weight_{a}"), self.heads[f"{code}-{a}"]
-                disc = disc + share * functional.cross_entropy(head(x.detach()), y, w)
-                if c.weight:
-                    frozen = {k: v.detach() for k, v in head.named_parameters()}
-                    logits = functional_call(head, frozen, x)
-                    if c.aim == "wrong":
-                        p = logits.softmax(1).gather(1, y[:, None])[:, 0]
-                        if logits.shape[1] == 2:
-                            p = p.clamp(0.1, 0.9)
-                        gen = gen + share * (p * w[y]).sum() / w[y].sum()
-                    else:
-                        gen = gen - share * (logits.log_softmax(1).mean(1) * w[y]).sum() / w[y].sum()
-                if c.match:
-                    means, C = getattr(self, f"means_{code}_{a}"), len(w)
-                    one = functional.one_hot(y, C).to(x.dtype)
-                    n = one.sum(0)
-                    batch = (one.T @ x) / n.clamp_min(1)[:, None]
-                    # the fewer of a class are in a batch, the less they move its mean
-                    m = (max(c.momentum, 1 / (1 + int(self.steps))) * n / (n.sum() * getattr(self, f"share_{a}")).clamp_min(1e-6)).clamp_max(1)[:, None]
-                    now = means * (1 - m) + batch * m
-                    apart = now - mean
-                    share_c = getattr(self, f"share_{a}")
-                    value = torch.einsum("c,cd,de,ce->", share_c, apart, inverse, apart)
-                    match = match + share * value / c.momentum
-                    with torch.no_grad():
-                        means.copy_(now.detach())
-        if self.training:
-            self.steps += 1
-        return disc, gen, match
+            x, code, weight = x_ND[rows], secret_NA[rows, place] - 1, rarity[place]
+            share = float(rows.sum()) / len(x_ND)
+            loss = loss + share * functional.cross_entropy(head(x.detach()), code, weight)
+            known = known + share * _right(functional_call(head, {name: value.detach() for name, value in head.named_parameters()}, x), code, weight)
+        return loss, known
+
+
+def _right(logits_NC: Tensor, code_N: Tensor, weight_C: Tensor) -> Tensor:
+    """Mean probability of the true class. It is bounded, and so is its gradient; that of a likelihood would be largest for what is hidden best."""
+    right = logits_NC.softmax(1).gather(1, code_N[:, None])[:, 0]
+    if logits_NC.shape[1] == 2:
+        right = right.clamp(_SURE, 1 - _SURE)
+    weight = weight_C[code_N]
+    return (right * weight).sum() / weight.sum().clamp_min(1e-9)
 
 
 class Forgetting:
+    """The next item after every event, from states that tell the discriminators nothing.
+
+    Args:
+        loss: Of each event.
+        config: Of the adversary.
+        hide: Chance that an attribute is not told.
+    """
+
     def __init__(self, loss: CatalogueLoss, config: AdversaryConfig, hide: float) -> None:
         self._loss, self._config, self._hide = loss, config, hide
 
     def mark(self, batch: Batch, draw: torch.Generator) -> Batch:
+        """See `shifted`; some attributes are not told."""
         assert isinstance(batch, ForgetBatch)
         hidden = torch.rand(batch.profile.shape, generator=draw) < self._hide
         return dataclasses.replace(shifted(batch), profile=batch.profile.masked_fill(hidden, 0))
 
     def loss(self, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
+        """The summed loss of all events, of the discriminators, and of what they know once they are warm."""
+        assert isinstance(net, ForgetfulNet) and isinstance(net.adversary, Adversary)
         assert isinstance(batch, ForgetBatch) and batch.target is not None and batch.secret is not None
         states, wanted = net.hidden(batch), batch.target != PAD
         target = batch.target[wanted]
-        rec = self._loss(states[wanted], net.item_vectors(slice(None)), target, draw)
-        k = self._config.places
-        place = (torch.rand(len(states), k, generator=draw).to(states.device) * batch.length[:, None]).long()
-        place[:, 0] = batch.length - 1
-        some = states.gather(1, place[:, :, None].expand(-1, -1, states.shape[2])).flatten(0, 1)
-        each = lambda x: x.repeat_interleave(k, 0)
-        disc, gen, match = net.adversary(some, each(batch.forget), each(batch.secret))
-        rise = min(1.0, float(net.adversary.steps) / max(self._config.warmup, 1))
-        return rec + len(target) * (disc + rise * (self._config.weight * gen + self._config.match * match))
+        own = self._loss(states[wanted], net.item_vectors(slice(None)), target, draw)
+        x, row = user_states(states, batch.length)
+        loss, known = net.adversary(x, combination(batch.forget)[row], batch.secret[row])
+        weight = self._config.weight if net.adversary.steps >= self._config.warmup else 0.0
+        net.adversary.steps += 1
+        return own + len(target) * (loss + weight * known)

@@ -12,17 +12,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tongtu.core import RequestBatch
 from tongtu.nn.adapters import BottleneckAdapter
-from tongtu.nn.answer import blocks, trimmed
-from tongtu.nn.batch import Batch, request_batch
 from tongtu.nn.edits import LayerEdits
 from tongtu.nn.profiles import ProfileBatch
 from tongtu.nn.sequence import Promptable
@@ -143,64 +138,4 @@ class Copy(nn.Module):
     def forward(self, base: Promptable, batch: ForgetBatch) -> Tensor:
         """States [B, T, D]."""
         states: Tensor = self.copy.hidden(batch)
-        return states
-
-
-class ForgetfulNet(nn.Module):
-    """A frozen sequence network whose states forget what a `ForgetBatch` says.
-
-    Args:
-        base: The network; it gets no gradient and stays in evaluation mode.
-        eliminators: Make its states forget.
-        adversary: Tries to infer what was forgotten; needed in training alone.
-        rate: Its learning rate, as a multiple.
-    """
-
-    def __init__(self, base: Promptable, eliminators: PromptEliminators | FilterEliminators | Copy, adversary: nn.Module | None, rate: float) -> None:
-        super().__init__()
-        assert isinstance(base, nn.Module) and base.causal
-        self.base, self.eliminators, self.adversary = base, eliminators, adversary
-        self.rate_factors = {"adversary.": rate}
-        base.requires_grad_(False)
-
-    def hidden(self, batch: Batch) -> Tensor:
-        """See `SequenceModel`."""
-        assert isinstance(batch, ForgetBatch)
-        states: Tensor = self.eliminators(self.base, batch)
-        return states
-
-    def item_vectors(self, items: slice) -> Tensor:
-        """See `SequenceModel`."""
-        net = self.eliminators.copy if isinstance(self.eliminators, Copy) else self.base
-        vectors: Tensor = net.item_vectors(items)
-        return vectors
-
-    def train(self, mode: bool = True) -> ForgetfulNet:
-        """As every module, but the base stays in evaluation mode."""
-        super().train(mode)
-        self.base.eval()
-        return self
-
-
-def forgetful_states(net: ForgetfulNet, requests: RequestBatch, profile: npt.NDArray[np.int64], forget: npt.NDArray[np.bool_], last: int) -> Tensor:
-    """States float32[n, D] after the newest known event of each history, zeros where there is none.
-
-    Args:
-        net: The network, in evaluation mode.
-        requests: n requests.
-        profile: int64[n, A], what they tell of their users.
-        forget: bool[n, A], what they want forgotten.
-        last: Events of history the network reads.
-    """
-    with torch.inference_mode():
-        batch, vector = request_batch(requests, last), net.item_vectors(slice(0, 1))
-        states = torch.zeros(len(requests), vector.shape[1])
-        known = torch.argsort(batch.length, stable=True)
-        known = known[batch.length[known] > 0]
-        for place in blocks(batch.length[known]):
-            rows = known[place]
-            part, told, left = trimmed(batch, rows), torch.from_numpy(profile)[rows], torch.from_numpy(forget)[rows]
-            asked = ForgetBatch(part.item, part.length, time=part.time, next_time=part.next_time, profile=told, forget=left)
-            hidden = net.hidden(asked.to(vector.device))
-            states[rows] = hidden[torch.arange(len(rows)), part.length - 1].float().cpu()
         return states

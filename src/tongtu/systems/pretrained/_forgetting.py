@@ -97,5 +97,6 @@ def wanted(requests: RequestBatch, reader: AttributeReader) -> Forgotten:
         return np.zeros((len(requests), len(names)), np.bool_)
     foreign = sorted(frozenset().union(*requests.forget) - set(names))
     if foreign:
-        raise ConfigError(f"this model has not learned to forget {foreign[0]!r} (it can forget: {', '.join(names) or 'nothing'}): leave it out, or fit with it among attributes")
+        able = ", ".join(names) or "nothing"
+        raise ConfigError(f"this model has not learned to forget {foreign[0]!r} (it can forget: {able}): leave it out, or fit with it among attributes")
     return np.array([[name in forgotten for name in names] for forgotten in requests.forget], np.bool_).reshape(len(requests), len(names))
