@@ -29,7 +29,7 @@ def base(kind: str) -> Any:
 def eliminators(kind: str, mode: Mode) -> PromptEliminators:
     made = PromptEliminators(SIZES, mode, base(kind), prompts=3, inner=4)
     with torch.no_grad():
-        for parameter in made.adapters.parameters():  # as if they had learned
+        for parameter in (*made.adapters.parameters(), *made.personal):  # as if they had learned
             parameter.normal_(std=0.3)
     return made
 
