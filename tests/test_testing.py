@@ -133,6 +133,56 @@ class SlicesWrongly(Popular):
         return scores / scores.max(initial=1)
 
 
+class Represented(Popular):
+    """Has a vector for each user: the counts of the items of their history, changed by `shift`."""
+
+    def shift(self, vectors: Any, batch: RequestBatch) -> Any:
+        return vectors
+
+    def user_vectors(self, requests: Sequence[Request]) -> Scores:
+        batch = RequestBatch.of(requests)
+        row, place = batch.events()
+        counts = np.zeros((len(batch), self.items.size), np.float32)
+        np.add.at(counts, (row, batch.item[place]), 1)
+        counts[:, 0] = 0
+        shifted: Scores = self.shift(counts, batch)
+        return shifted
+
+
+class WideVectors(Represented):
+    def shift(self, vectors: Any, batch: RequestBatch) -> Any:
+        return vectors.astype(np.float64)
+
+
+class EndlessVectors(Represented):
+    def shift(self, vectors: Any, batch: RequestBatch) -> Any:
+        return np.divide(vectors, vectors.sum(1, keepdims=True), where=vectors.sum(1, keepdims=True) > 0, out=np.full_like(vectors, np.nan))
+
+
+class CentredVectors(Represented):
+    def shift(self, vectors: Any, batch: RequestBatch) -> Any:
+        return vectors - vectors.mean(axis=0) if len(vectors) else vectors
+
+
+class VectorsOfLimits(Represented):
+    def shift(self, vectors: Any, batch: RequestBatch) -> Any:
+        return vectors * np.where(batch.exclude_seen, 1, 0.5).astype(np.float32)[:, None]
+
+
+class VectorsOfLength(Represented):
+    def shift(self, vectors: Any, batch: RequestBatch) -> Any:
+        return vectors + batch.lengths.astype(np.float32)[:, None]
+
+
+class VectorsStay(Represented):
+    def save_pretrained(self, path: Path) -> None:
+        super().save_pretrained(path)
+        self.saved = True
+
+    def shift(self, vectors: Any, batch: RequestBatch) -> Any:
+        return vectors * np.float32(2 if hasattr(self, "saved") else 1)
+
+
 class Pickles(Popular):
     def save_pretrained(self, path: Path) -> None:
         super().save_pretrained(path)
@@ -175,14 +225,21 @@ BROKEN: list[tuple[type[Recommender], str]] = [
     (Restless, "alone and in a batch|same answer twice|scores that `score` gives"),
     (Unseeded, "same seed"),
     (SlicesWrongly, "must agree with the whole"),
+    (WideVectors, "user_vectors must give float32"),
+    (EndlessVectors, "user vectors must be finite"),
+    (CentredVectors, "the same alone and in a batch"),
+    (VectorsOfLimits, "must not change a user's vector"),
+    (VectorsOfLength, "the vector of an empty one"),
+    (VectorsStay, "identical user vectors"),
     (Pickles, "must list more.json|could be a pickle"),
     (Careless, "must be refused with ModelError"),
     (LearnsFromNothing, "without events must be refused"),
 ]
 
 
-def test_a_sound_recommender_passes() -> None:
-    check_recommender(Sound)
+@pytest.mark.parametrize("kind", [Sound, Represented])
+def test_a_sound_recommender_passes(kind: type[Recommender]) -> None:
+    check_recommender(kind)
 
 
 @pytest.mark.parametrize(("kind", "told"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))

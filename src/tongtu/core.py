@@ -281,7 +281,10 @@ class Represents(Protocol):
     """A recommender that has a vector for each user, from which it scores items."""
 
     def user_vectors(self, requests: Sequence[Request]) -> Scores:
-        """float32[n, width]; zeros where nothing is known of a user. `Request.forget` is heeded as in `recommend`."""
+        """float32[n, width]; zeros where nothing is known of a user, unless the system has an answer of its own for such users (prompts).
+
+        `Request.forget` is heeded as in `recommend`; the limits of an answer (candidates, `exclude_seen`) change nothing.
+        """
         ...
 
 

@@ -124,26 +124,37 @@ def score_profiles(net: PromptedNet, requests: RequestBatch, known: Known, items
     """Scores float32[n, width of the slice] for each request, also for those without any history.
 
     Args:
+        net, requests, known, last: As for `profile_states`.
+        items: Item codes to score.
+        temperature: Of cosine scores, None for dot products.
+    """
+    with torch.inference_mode():
+        states, vectors = profile_states(net, requests, known, last), net.item_vectors(items).float().cpu()
+        left, right = scaled(states, vectors, temperature)
+        scores: Scores = (left @ right.T).numpy()
+        return scores
+
+
+def profile_states(net: PromptedNet, requests: RequestBatch, known: Known, last: int) -> Tensor:
+    """States float32[n, D] after the newest known event of each history; where there is none, the state of the last prompt vector.
+
+    Args:
         net: The network, in evaluation mode.
         requests: Any histories.
         known: Attribute codes int64[n, F], and what is told in vectors float32[n, W].
-        items: Item codes to score.
         last: Events of history the network reads.
-        temperature: Of cosine scores, None for dot products.
     """
     with torch.inference_mode():
         batch, profile = request_batch(requests, last), torch.from_numpy(known[0])
         told = None if known[1] is None else torch.from_numpy(known[1])
-        vectors = net.item_vectors(items)
-        states = torch.zeros(len(requests), vectors.shape[1])
+        vector = net.item_vectors(slice(0, 1))
+        states = torch.zeros(len(requests), vector.shape[1])
         order = torch.argsort(batch.length, stable=True)
         for place in blocks(batch.length[order]):
             rows = order[place]
             part = trimmed(batch, rows)
             some = None if told is None else told[rows]
             asked = ProfileBatch(part.item, part.length, time=part.time, next_time=part.next_time, profile=profile[rows], told=some)
-            hidden = net.hidden(asked.to(vectors.device))
+            hidden = net.hidden(asked.to(vector.device))
             states[rows] = hidden[torch.arange(len(rows)), part.length].float().cpu()
-        left, right = scaled(states, vectors.float().cpu(), temperature)
-        scores: Scores = (left @ right.T).numpy()
-        return scores
+        return states

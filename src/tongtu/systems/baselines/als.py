@@ -96,9 +96,12 @@ class ALS:
 
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Scores float32[n, width] for the codes in `items`."""
-        histories = history_matrix(RequestBatch.of(requests), self.items.size, self.config.decay)
-        histories.data = np.maximum(histories.data * np.float32(self.config.alpha), 1)
-        return product_scores(self.user_vectors(histories), self._vectors, self._popularity, without_history(histories), items)
+        confidence = self._confidence(requests)
+        return product_scores(self._solved(confidence), self._vectors, self._popularity, without_history(confidence), items)
+
+    def user_vectors(self, requests: Sequence[Request]) -> Scores:
+        """The vectors solved for; see `Represents`."""
+        return self._solved(self._confidence(requests))
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
@@ -119,7 +122,13 @@ class ALS:
         system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
         return system
 
-    def user_vectors(self, confidence: csr_array) -> Vectors:
+    def _confidence(self, requests: Sequence[Request]) -> csr_array:
+        """float32[n, items.size], that of the events of each history."""
+        confidence = history_matrix(RequestBatch.of(requests), self.items.size, self.config.decay)
+        confidence.data = np.maximum(confidence.data * np.float32(self.config.alpha), 1)
+        return confidence
+
+    def _solved(self, confidence: csr_array) -> Vectors:
         """The closed form of the paper for each row of `confidence`, float32[n, items.size]: float32[n, factors].
 
         Rows of similar length are solved together: their items' vectors are stacked and one batched product makes all their matrices.

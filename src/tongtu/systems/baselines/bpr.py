@@ -93,7 +93,11 @@ class BPR:
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Scores float32[n, width] for the codes in `items`."""
         histories = history_matrix(RequestBatch.of(requests), self.items.size, self.config.decay)
-        return product_scores(self.user_vectors(histories), self._vectors, self._popularity, without_history(histories), items)
+        return product_scores(self._means(histories), self._vectors, self._popularity, without_history(histories), items)
+
+    def user_vectors(self, requests: Sequence[Request]) -> Scores:
+        """The weighted means of the item vectors, without the biases' share, which is everybody's; see `Represents`."""
+        return self._means(history_matrix(RequestBatch.of(requests), self.items.size, self.config.decay))[:, :-1]
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
@@ -113,7 +117,7 @@ class BPR:
         system.item_text, system.provenance = folder.item_text, dict(folder.facts["provenance"])
         return system
 
-    def user_vectors(self, weights: csr_array) -> Vectors:
+    def _means(self, weights: csr_array) -> Vectors:
         """The weighted mean of the item vectors of each row of `weights`, float32[n, items.size]; the bias counts once."""
         total = weights.sum(axis=1)
         users: Vectors = (weights @ self._vectors) / np.maximum(total, np.finfo(np.float32).tiny)[:, None]

@@ -78,8 +78,11 @@ class BERT4Rec:
 
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Logits of a [MASK] behind the history; popularity without a known item."""
-        room = self.config.max_length - 1  # the [MASK] takes one place
-        return sequence.score(self, requests, items, room, lambda history: _append(history, self.items.size))
+        return sequence.score(self, requests, items, self._room, lambda history: _append(history, self.items.size))
+
+    def user_vectors(self, requests: Sequence[Request]) -> Scores:
+        """The states of a [MASK] behind the history; see `Represents`."""
+        return sequence.user_vectors(self, requests, self._room, lambda history: _append(history, self.items.size))
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
@@ -93,6 +96,10 @@ class BERT4Rec:
     def from_pretrained(cls, path: Path) -> Self:
         """Open a model folder."""
         return sequence.reopen(cls, path, _network)
+
+    @property
+    def _room(self) -> int:
+        return self.config.max_length - 1  # the [MASK] takes one place
 
 
 def _network(config: BERT4RecConfig, size: int) -> ItemSequenceNet:

@@ -70,6 +70,10 @@ class HSTU:
         """Cosines over the temperature of the last state with the items; popularity without a known item."""
         return sequence.score(self, requests, items, self.config.max_length)
 
+    def user_vectors(self, requests: Sequence[Request]) -> Scores:
+        """The last states; see `Represents`."""
+        return sequence.user_vectors(self, requests, self.config.max_length)
+
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
         return top_k(self, requests, k)

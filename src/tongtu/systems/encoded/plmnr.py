@@ -199,13 +199,18 @@ class PLMNR:
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """Dot products of user and item vectors; popularity without a known item."""
         batch = RequestBatch.of(requests)
-        vectors = self._vectors[items]
-        scores = np.zeros((len(batch), len(vectors)), np.float32)
+        scores: Scores = (torch.from_numpy(self.user_vectors(batch)) @ self._vectors[items].T).numpy()
+        return with_popularity(scores, batch, self.counts, items)
+
+    def user_vectors(self, requests: Sequence[Request]) -> Scores:
+        """What the user encoder makes of the clicks; see `Represents`."""
+        batch = RequestBatch.of(requests)
+        vectors = np.zeros((len(batch), self.config.width), np.float32)
         with torch.inference_mode():
             for start in range(0, len(batch), _REQUESTS_AT_ONCE):
                 part = batch[start : start + _REQUESTS_AT_ONCE]
-                scores[start : start + len(part)] = (self._user_vectors(part) @ vectors.T).numpy()
-        return with_popularity(scores, batch, self.counts, items)
+                vectors[start : start + len(part)] = self._encode_users(part).numpy()
+        return vectors
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
@@ -248,14 +253,14 @@ class PLMNR:
         system.provenance = dict(folder.facts["provenance"])
         return system
 
-    def _user_vectors(self, requests: RequestBatch) -> Tensor:
-        """Vectors [n, D] of who asks, from the clicks that are known."""
+    def _encode_users(self, requests: RequestBatch) -> Tensor:
+        """Vectors [n, D] of who asks, from the clicks that are known; zeros where none is, also for a user with a vector of their own."""
         batch = request_batch(requests, self.config.max_length)
         unknown = requests.user is None or self._strangers
         user = torch.zeros(len(requests), dtype=torch.int64) if unknown else torch.from_numpy(np.asarray(requests.user)).clamp_min(0)
         device = next(self._user.parameters()).device
         out: Tensor = self._user(self._vectors[batch.item].to(device), batch.valid.to(device), user.to(device))
-        return out.float().cpu()
+        return out.float().cpu() * batch.valid.any(1, keepdim=True)
 
     def _encoded(self, texts: list[str]) -> Tensor:
         """Vectors [n, D] of new texts."""

@@ -133,6 +133,10 @@ class UniSRec:
         """Cosines over the temperature of the last state with the items; popularity without a known item, which in a foreign catalogue is 0 for all."""
         return sequence.score(self, requests, items, self.config.max_length)
 
+    def user_vectors(self, requests: Sequence[Request]) -> Scores:
+        """The last states; see `Represents`."""
+        return sequence.user_vectors(self, requests, self.config.max_length)
+
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
         return top_k(self, requests, k)

@@ -91,6 +91,10 @@ class FineTuning:
         batch, config = RequestBatch.of(requests), self.base.system.config
         return with_popularity(score_requests(self.net, batch, items, config.max_length, temperature=config.loss.temperature), batch, self.counts, items)
 
+    def user_vectors(self, requests: Sequence[Request]) -> Scores:
+        """The last states, from which it scores; see `Represents`."""
+        return sequence.user_vectors(self, requests, self.base.system.config.max_length)
+
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
         return top_k(self, requests, k)

@@ -36,7 +36,7 @@ from tongtu.data.attributes import AttributeReader
 from tongtu.data.dataset import Dataset
 from tongtu.nn.losses import make_loss
 from tongtu.nn.profiles import FirstItems, Profiles, PromptContrast
-from tongtu.nn.prompts import PromptedNet, PromptGenerator, score_profiles
+from tongtu.nn.prompts import Known, PromptedNet, PromptGenerator, profile_states, score_profiles
 from tongtu.ranking import top_k
 from tongtu.systems.behaviour import sequence
 from tongtu.systems.pretrained._base import Base, BaseConfig, base_for, forget, found_again
@@ -110,9 +110,14 @@ class PPR:
 
     def score(self, requests: Sequence[Request], items: slice) -> Scores:
         """As the base scores, from the last state behind the prompts; without a known item, from that of the last prompt."""
-        batch, base = RequestBatch.of(requests), self.base.system
-        known = self.reader.of_requests(batch), self.teller.of_requests(batch)
-        return score_profiles(self.net, batch, known, items, base.config.max_length, base.config.loss.temperature)
+        batch, config = RequestBatch.of(requests), self.base.system.config
+        return score_profiles(self.net, batch, self._known(batch), items, config.max_length, config.loss.temperature)
+
+    def user_vectors(self, requests: Sequence[Request]) -> Scores:
+        """The states from which it scores; never zeros, since also a user of whom nothing is known has a prompt."""
+        batch = RequestBatch.of(requests)
+        vectors: Scores = profile_states(self.net, batch, self._known(batch), self.base.system.config.max_length).numpy()
+        return vectors
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
@@ -139,6 +144,10 @@ class PPR:
         system.net = PromptedNet(system.base.system.net, system._generator(), frozen=True)
         load_added(system.net, folder)
         return system
+
+    def _known(self, requests: RequestBatch) -> Known:
+        """What prompts are made from."""
+        return self.reader.of_requests(requests), self.teller.of_requests(requests)
 
     def _generator(self) -> PromptGenerator:
         layers, config = self.base.system.net.layers, self.config
