@@ -184,6 +184,7 @@ class PFRec:
     def _vectors(self, requests: RequestBatch, asked: npt.NDArray[np.bool_]) -> torch.Tensor:
         """float32[n, D] of requests that want something forgotten; what is told of it helps to forget it."""
         told = self.reader.of_requests(dataclasses.replace(requests, forget=None))
+        asked = np.ones_like(asked) if self.config.way == "full" else asked
         return forgetful_states(self.net, requests, told, asked, self.base.system.config.max_length)
 
     def _network(self, base: Any, adversary: Adversary | None = None, shares: Sequence[torch.Tensor] | None = None) -> ForgetfulNet:
