@@ -112,7 +112,7 @@ def test_an_attribute_that_cannot_be_forgotten_is_named(data: Dataset, bases: Pa
 
 
 def test_too_many_attributes_are_told(data: Dataset, bases: Path) -> None:
-    table = data.user_attributes.with_columns(pl.Series(f"a{n}", [str(u * (n + 2) % 5) for u in range(len(data.users))]) for n in range(6))
+    table = data.user_attributes.with_columns(pl.Series(f"a{n}", [str(u // (n + 1) % 5) for u in range(len(data.users))]) for n in range(6))
     with pytest.raises(ConfigError, match="name at most 6"):
         pfrec(base=str(bases / "sasrec")).fit(dataclasses.replace(data, user_attributes=table), QUIET)
 
