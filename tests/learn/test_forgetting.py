@@ -29,7 +29,8 @@ def test_the_club_is_forgotten_and_the_users_own_taste_is_not(settings: dict[str
     popular = case_ndcg(make("popular").fit(split.train, QUIET), split.test).mean()
     club = np.array([1 + (name == "garden") for name in world.data.user_attributes["club"]])[split.test.user - 1]
     asked = dataclasses.replace(split.test.requests, forget=[frozenset({"club"})] * len(split.test))
-    known, forgotten = (infer(system.user_vectors(requests), club, "linear").auc for requests in (split.test.requests, asked))
+    vectors = [system.user_vectors(requests) for requests in (split.test.requests, asked)]
+    known, forgotten = (np.mean([infer(one, club, "linear", seed, repeats=1).auc for seed in range(5)]) for one in vectors)
     before, after = case_ndcg(system, split.test).mean(), case_ndcg(system, dataclasses.replace(split.test, requests=asked)).mean()
-    assert known > 0.9 and abs(forgotten - 0.5) < 0.1, (known, forgotten)
+    assert known > 0.75 and abs(forgotten - 0.5) < 0.08, (known, forgotten)
     assert before > after > 1.5 * popular, (before, after, popular)

@@ -56,6 +56,7 @@ from tongtu.train.batches import token_batches
 from tongtu.train.settings import Training
 from tongtu.vocab import Vocab
 
+_SETTLING = 4  # times that each history is seen, up to other places, before the map gets its last form
 _MOST = 6  # attributes; so many have 63 combinations, each with discriminators of its own
 
 
@@ -210,6 +211,8 @@ class PFRec:
     def _settle(self, secrets: Secrets, options: FitOptions) -> None:
         """The adversary has done its part; the map gets its last form from all users once more."""
         self.net.adversary, training = None, self.config.training
-        examples = secrets.epoch(options.seed, training.epochs)
-        batches = token_batches(examples.length, training.tokens, options.seed, training.epochs)
-        self.net.settle(examples.batch(rows) for rows in batches)
+        epochs = range(training.epochs, training.epochs + _SETTLING)
+        drawn = ((secrets.epoch(options.seed, number), number) for number in epochs)
+        self.net.settle(
+            examples.batch(rows) for examples, number in drawn for rows in token_batches(examples.length, training.tokens, options.seed, number)
+        )
