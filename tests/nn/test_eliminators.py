@@ -23,6 +23,9 @@ def base(kind: str) -> Any:
     torch.manual_seed(0)
     size: dict[str, Any] = {"max_length": 12, "width": WIDTH, "heads": 2, "dropout": 0.1}
     net: Any = HSTUNet(HSTUBodyConfig(**size), ITEMS) if kind == "hstu" else ItemSequenceNet(BodyConfig(block="sasrec", **size), ITEMS)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_(std=0.3)
     return net.eval()
 
 

@@ -61,29 +61,27 @@ class Adversary(nn.Module):
 
     def __init__(self, shares: Sequence[Tensor], width: int, inner: int) -> None:
         super().__init__()
-        self.sizes = [len(share) for share in shares]
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        rare = [torch.where(share > 0, 1 / (len(share) * share.clamp_min(1e-9)), 0.0).float() for share in shares]
-        self.register_buffer("rarity", torch.cat(rare))
+        for place, share in enumerate(shares):
+            self.register_buffer(f"rarity_{place}", torch.where(share > 0, 1 / (len(share) * share.clamp_min(1e-9)), 0.0).float())
         self.heads = nn.ModuleDict()
         for number in range(1, 2 ** len(shares)):
-            for place, size in enumerate(self.sizes):
+            for place, share in enumerate(shares):
                 if number >> place & 1:
-                    self.heads[f"{number}-{place}"] = nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, size))
+                    self.heads[f"{number}-{place}"] = nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, len(share)))
 
     def forward(self, x_ND: Tensor, combination_N: Tensor, secret_NA: Tensor) -> tuple[Tensor, Tensor]:
         """The discriminators' loss, which leaves the vectors alone, and what they know, which leaves the discriminators alone."""
         loss = known = x_ND.new_zeros(())
-        rarity = self.get_buffer("rarity").split(self.sizes)
         for name, head in self.heads.items():
             number, place = (int(part) for part in name.split("-"))
             rows = (combination_N == number) & (secret_NA[:, place] > 0)
             if not rows.any():
                 continue
-            x, code, weight = x_ND[rows], secret_NA[rows, place] - 1, rarity[place]
+            x, code, weight = x_ND[rows], secret_NA[rows, place] - 1, self.get_buffer(f"rarity_{place}")
             share = float(rows.sum()) / len(x_ND)
             loss = loss + share * functional.cross_entropy(head(x.detach()), code, weight)
-            known = known + share * _right(functional_call(head, {name: value.detach() for name, value in head.named_parameters()}, x), code, weight)
+            known = known + share * _right(functional_call(head, {part: value.detach() for part, value in head.named_parameters()}, x), code, weight)
         return loss, known
 
 

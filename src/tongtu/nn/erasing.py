@@ -8,6 +8,7 @@ Shapes: N vectors, D width, A attributes, C values of all attributes together, S
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -37,7 +38,9 @@ class Eraser(nn.Module):
     def __init__(self, shares: Sequence[Tensor], width: int, directions: int) -> None:
         super().__init__()
         S, C = 2 ** len(shares), sum(len(share) for share in shares)
-        self.sizes, self.directions = [len(share) for share in shares], directions
+        ends = list(itertools.accumulate(len(share) for share in shares))
+        self.places = [slice(end - len(share), end) for end, share in zip(ends, shares, strict=True)]
+        self.directions = directions
         self.register_buffer("shares", torch.cat([share.float() for share in shares]))
         self.register_buffer("seen", torch.zeros(S))
         self.register_buffer("mean", torch.zeros(S, width))
@@ -63,7 +66,7 @@ class Eraser(nn.Module):
         Args:
             newest: How much the newest batch weighs at least; 0 gives all batches the same weight.
         """
-        for number in combination_N.unique().tolist():
+        for number in sorted(set(combination_N.tolist())):
             if not number:
                 continue
             rows = combination_N == number
@@ -79,7 +82,8 @@ class Eraser(nn.Module):
     def _centred(self, secret_NA: Tensor) -> Tensor:
         """[N, C], whether a user has a value, less the share of those who do; zeros where it is unknown."""
         parts = []
-        for codes, share in zip(secret_NA.unbind(1), self.shares.split(self.sizes), strict=True):
+        for codes, place in zip(secret_NA.unbind(1), self.places, strict=True):
+            share = self.shares[place]
             one_hot = functional.one_hot(codes, len(share) + 1)[:, 1:] - share
             parts.append(one_hot * (codes > 0)[:, None] / (share * (1 - share)).clamp_min(_TINY).sqrt())
         return torch.cat(parts, 1)
@@ -92,9 +96,11 @@ class Eraser(nn.Module):
         root = value.clamp_min(_TINY).sqrt()
         whiten, back = (vector / root) @ vector.T, (vector * root) @ vector.T
         found = []
-        for place, cross in enumerate(self.cross[number].double().split(self.sizes)):
-            if number >> place & 1:
+        for attribute, place in enumerate(self.places):
+            if number >> attribute & 1:
+                cross = self.cross[number, place].double()
                 strongest = min(self.directions, len(cross) - 1, len(unit))
                 found.append(torch.linalg.svd(cross @ whiten, full_matrices=False)[2][:strongest])
         basis = torch.linalg.qr(torch.cat(found).T)[0]
-        return (unit - back @ basis @ basis.T @ whiten).float()
+        made: Tensor = (unit - back @ basis @ basis.T @ whiten).float()
+        return made
