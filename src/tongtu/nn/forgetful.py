@@ -52,7 +52,7 @@ class ForgetfulNet(nn.Module):
             return states
         if self.training:
             self._watch(self.eraser, states, batch, _NEWEST)
-        erased: Tensor = self.eraser(states, combination(batch.forget))
+        erased: Tensor = self.eraser(states, batch.forget, batch.profile)
         return erased
 
     @torch.inference_mode()

@@ -188,7 +188,7 @@ class PFRec:
         asked = np.ones_like(asked) if self.config.way == "full" else asked
         return forgetful_states(self.net, requests, told, asked, self.base.system.config.max_length)
 
-    def _network(self, base: Any, adversary: Adversary | None = None, shares: Sequence[torch.Tensor] | None = None) -> ForgetfulNet:
+    def _network(self, base: Any, adversary: Adversary | None = None, counts: Sequence[torch.Tensor] | None = None) -> ForgetfulNet:
         config, sizes, width = self.config, self.reader.sizes, base.item_vectors(slice(0, 1)).shape[1]
         made: Kind
         if config.way == "prompts":
@@ -197,8 +197,8 @@ class PFRec:
             made = FilterEliminators(len(sizes), config.mode, width, config.inner)
         else:
             made = Copy(base)
-        shares = [torch.zeros(size - 1) for size in sizes] if shares is None else shares
-        eraser = Eraser(shares, width, config.adversary.directions) if config.adversary.directions and self.reader.fields else None
+        counts = [torch.zeros(size - 1) for size in sizes] if counts is None else counts
+        eraser = Eraser(counts, width, config.adversary.directions) if config.adversary.directions and self.reader.fields else None
         return ForgetfulNet(base, made, eraser, adversary, config.adversary.rate)
 
     def _started(self, codes: AttributeCodes) -> ForgetfulNet:
@@ -206,7 +206,7 @@ class PFRec:
         base, config = own_net(self.base), self.config.adversary
         counts = [torch.bincount(torch.from_numpy(column), minlength=size)[1:] for column, size in zip(codes.T, self.reader.sizes, strict=True)]
         shares = [count / count.sum().clamp_min(1) for count in counts]
-        return self._network(base, Adversary(shares, base.item_vectors(slice(0, 1)).shape[1], config.inner), shares)
+        return self._network(base, Adversary(shares, base.item_vectors(slice(0, 1)).shape[1], config.inner), counts)
 
     def _settle(self, secrets: Secrets, options: FitOptions) -> None:
         """The adversary has done its part; the map gets its last form from all users once more."""
