@@ -5,7 +5,7 @@
 For each attribute and each pair, everybody wants it forgotten. Fresh attackers then read all attributes from the user vectors: from 60 % of the users
 they learn, on 20 % they choose, and the last 20 % they are tried on, whose attributes no eliminator has met either (`tongtu.trust.attackers`). NDCG@10 is
 that of all users' last events, with the paired difference to the base. Rows: the base; PFRec with an eliminator for each combination, with one
-for each attribute, and without its closed-form map; a filter on the user vector; a copy of everything, tuned for the same attributes; and the base asked
+for each attribute, and without what is done in closed form; a filter on the user vector; a copy of everything, tuned for the same attributes; and the base asked
 with histories that lack the items that tell most of the attributes. Writes `results/trust_pfrec_NAME.json`: means over seeds, 95 % intervals over users.
 """
 
@@ -95,12 +95,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=words, default=list(ROWS), help=f"of {', '.join(ROWS)}")
     parser.add_argument("--most", type=int, default=2, help="attributes forgotten at once")
     parser.add_argument("--held", type=float, default=0.2, help="share of users whom no eliminator meets, and attackers are tried on")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--tokens", type=int, default=4_096)
     parser.add_argument("--remove", type=float, default=0.1, help="share of the items that histories lack for each attribute")
-    parser.add_argument("--max-length", type=int, default=100)
-    parser.add_argument("--pretrain-epochs", type=int, default=10)
+    parser.add_argument("--max-length", type=int, default=50)
+    parser.add_argument("--pretrain-epochs", type=int, default=12)
     parser.add_argument("--base", help="a model folder, fitted on all but each user's last two events; by default one is pretrained for each seed")
     parser.add_argument("--bases", default="runs/bases", help="where pretrained models are kept")
     return parser.parse_args()
@@ -143,8 +143,8 @@ def pretrained(options: argparse.Namespace, train: Dataset, seed: int) -> str:
     """The folder of the base of a seed."""
     if options.base is not None:
         return str(options.base)
-    training = {"learning_rate": 3e-3, "average": 0.99, "epochs": options.pretrain_epochs, "patience": 3}
-    body = {"max_length": options.max_length, "blocks": 1, "windows": "all", "loss": {"temperature": 0.05}, "training": training}
+    training = {"learning_rate": 2e-3, "average": 0.99, "epochs": options.pretrain_epochs, "patience": 3}
+    body = {"max_length": options.max_length, "windows": "all", "loss": {"temperature": 0.05}, "training": training}
     return str(base_for(BaseConfig(bases=options.bases, pretraining=body), train, FitOptions(seed=seed, quiet=True)).folder)
 
 

@@ -38,7 +38,7 @@ class AdversaryConfig:
         inner: Their inner width.
         rate: Their learning rate, as a multiple.
         warmup: Steps in which they alone learn.
-        directions: That the closed-form map takes out of user vectors for each attribute (`tongtu.nn.erasing`); 0 leaves it out.
+        directions: Taken out in closed form for each attribute that is not told (`tongtu.nn.erasing`); with 0 nothing is, told or not.
     """
 
     weight: Annotated[float, Field(ge=0)] = 1.0

@@ -10,10 +10,10 @@ that forget nothing get the pretrained model's own answer.
 How ours differs: any base that reads from left to right, and its own loss; all eliminators and discriminators learn side by side in one
 run; the vectors are looked at after a quarter, a half, three quarters and all of histories that end at random places; the prompts of
 attributes' values learn (the authors' code leaves them as they were drawn); what the discriminators of several classes know is bounded
-for those of two as well. Behind the eliminator stands a map that takes the strongest direction of each attribute out in closed form
-(`tongtu.nn.erasing`): on some hundred users discriminators alone find too little. `mode = "compositional"` has one eliminator an attribute,
-and several add up: n of them instead of 2^n - 1 (the map, which is counted and not learned, is still one for each combination). No validation
-chooses the epoch: NDCG would choose the one that has forgotten least. The baselines `way = "filter"` and "full" are those of the paper where
+for those of two as well. Behind the eliminator, what is left is taken out in closed form (`tongtu.nn.erasing`), since on some hundred users
+discriminators alone find too little: what vectors of a told value have in common, or the strongest direction of an attribute that is not told.
+`mode = "compositional"` has one eliminator an attribute, and several add up: n of them instead of 2^n - 1 (what is counted and not learned is
+still kept for each combination). No validation chooses the epoch: NDCG would choose the one that has forgotten least. The baselines `way = "filter"` and "full" are those of the paper where
 `adversary.directions = 0`.
 
     tongtu fit sasrec --data OWN --all-events --out base
