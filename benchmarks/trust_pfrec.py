@@ -3,10 +3,11 @@
     python benchmarks/trust_pfrec.py ml-100k --seeds 0,1,2 --attributes gender,age,occupation
 
 For each attribute and each pair, everybody wants it forgotten. Fresh attackers then read all attributes from the user vectors: from 60 % of the users
-they learn, on 20 % they choose, and the last 20 % they are tried on, whose attributes no eliminator has met either (`tongtu.trust.attackers`). NDCG@10 is
-that of all users' last events, with the paired difference to the base. Rows: the base; PFRec with an eliminator for each combination, with one
-for each attribute, and without what is done in closed form; a filter on the user vector; a copy of everything, tuned for the same attributes; and the base asked
-with histories that lack the items that tell most of the attributes. Writes `results/trust_pfrec_NAME.json`: means over seeds, 95 % intervals over users.
+they learn, on 20 % they choose, and the last 20 % they are tried on, whose attributes no eliminator has met either (`tongtu.trust.attackers`). NDCG@10
+is that of all users' last events, with the paired difference to the base. Rows: the base; PFRec with an eliminator for each combination, with one for
+each attribute, and without what is done in closed form; a filter on the user vector; a copy of everything, tuned for the same attributes; and the base
+asked with histories that lack the items that tell most of the attributes. Writes `results/trust_pfrec_NAME.json`: means over seeds, 95 % intervals
+over users.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ attributes' values learn (the authors' code leaves them as they were drawn); wha
 for those of two as well. Behind the eliminator, what is left is taken out in closed form (`tongtu.nn.erasing`), since on some hundred users
 discriminators alone find too little: what vectors of a told value have in common, or the strongest direction of an attribute that is not told.
 `mode = "compositional"` has one eliminator an attribute, and several add up: n of them instead of 2^n - 1 (what is counted and not learned is
-still kept for each combination). No validation chooses the epoch: NDCG would choose the one that has forgotten least. The baselines `way = "filter"` and "full" are those of the paper where
-`adversary.directions = 0`.
+still kept for each combination). No validation chooses the epoch: NDCG would choose the one that has forgotten least. The baselines
+`way = "filter"` and "full" are those of the paper where `adversary.directions = 0`.
 
     tongtu fit sasrec --data OWN --all-events --out base
     tongtu fit pfrec --data OWN --all-events --set base=base --set 'attributes=["gender", "age"]' --out fair
