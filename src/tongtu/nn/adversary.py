@@ -108,9 +108,10 @@ class Forgetting:
 
     def mark(self, batch: Batch, draw: torch.Generator) -> Batch:
         """See `shifted`; some attributes are not told."""
-        assert isinstance(batch, ForgetBatch)
-        hidden = torch.rand(batch.profile.shape, generator=draw) < self._hide
-        return dataclasses.replace(shifted(batch), profile=batch.profile.masked_fill(hidden, 0))
+        marked = shifted(batch)
+        assert isinstance(marked, ForgetBatch)
+        hidden = torch.rand(marked.profile.shape, generator=draw) < self._hide
+        return dataclasses.replace(marked, profile=marked.profile.masked_fill(hidden, 0))
 
     def loss(self, net: SequenceModel, batch: Batch, draw: torch.Generator) -> Tensor:
         """The summed loss of all events, of the discriminators, and of what they know once they are warm."""
@@ -123,4 +124,5 @@ class Forgetting:
         loss, known = net.adversary(x, combination(batch.forget)[row], batch.secret[row])
         weight = self._config.weight if net.adversary.steps >= self._config.warmup else 0.0
         net.adversary.steps += 1
-        return own + len(target) * (loss + weight * known)
+        total: Tensor = own + len(target) * (loss + weight * known)
+        return total

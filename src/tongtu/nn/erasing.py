@@ -108,7 +108,8 @@ class Eraser(nn.Module):
         asked = torch.cat([torch.full((place.stop - place.start,), number >> attribute & 1) for attribute, place in enumerate(self.places)])
         asked = asked.to(self.shares)[:, None]
         doubt = _DOUBT / self.users.clamp_min(1) * torch.eye(len(asked), device=asked.device)
-        return torch.linalg.solve(self.within[number] * asked * asked.T + doubt, self.cross[number] * asked)
+        found: Tensor = torch.linalg.solve(self.within[number] * asked * asked.T + doubt, self.cross[number] * asked)
+        return found
 
     def _map(self, number: int) -> Tensor:
         """[D, D]: whiten, project the directions out, and put the rest back as it was."""
