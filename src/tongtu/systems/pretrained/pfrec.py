@@ -74,7 +74,7 @@ class PFRecConfig(BaseConfig):
         inner: Width within adapters and filters.
         hide: Chance that an attribute is not told in training.
         adversary: Who tries to infer the attributes in training.
-        training: How to train.
+        training: How to train; all epochs are trained, and more than a few cost accuracy without forgetting more.
     """
 
     attributes: tuple[str, ...] | None = None
@@ -85,7 +85,7 @@ class PFRecConfig(BaseConfig):
     inner: Annotated[int, Field(ge=1)] = 16
     hide: Annotated[float, Field(ge=0, lt=1)] = 0.1
     adversary: AdversaryConfig = Field(default_factory=AdversaryConfig)
-    training: Training = Field(default_factory=Training)
+    training: Training = Field(default_factory=lambda: Training(epochs=5, average=0.95))
 
 
 class PFRec:
