@@ -74,7 +74,7 @@ class PFRecConfig(BaseConfig):
         inner: Width within adapters and filters.
         hide: Chance that an attribute is not told in training.
         adversary: Who tries to infer the attributes in training.
-        training: How to train; all epochs are trained, and more than a few cost accuracy without forgetting more.
+        training: How to train; the last epoch is kept.
     """
 
     attributes: tuple[str, ...] | None = None
