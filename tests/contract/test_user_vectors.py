@@ -12,7 +12,7 @@ from tongtu.core import PAD, FitOptions, Represents, Request
 from tongtu.data.synthetic import attribute_world
 from tongtu.systems import make
 
-SYSTEMS = ["als", "bpr", "bert4rec", "finetuning", "hstu", "plmnr", "ppr", "sasrec", "unisrec"]
+SYSTEMS = ["als", "bpr", "bert4rec", "finetuning", "hstu", "pfrec", "plmnr", "ppr", "sasrec", "unisrec"]
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -21,6 +21,7 @@ from tongtu.data.synthetic import (
     taste_world,
     text_world,
     time_world,
+    two_taste_world,
     wish_world,
 )
 from tongtu.data.wishes import WishKind
@@ -52,6 +53,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "grouppop": (attribute_world, {"shrink": 10}),
     "userknn": (taste_world, {"neighbours": 50}),
     "ppr": (attribute_world, {"pretraining": network(10), "training": {"epochs": 10, "learning_rate": 5e-3}}),
+    "pfrec": (attribute_world, {"pretraining": network(20), "training": {"epochs": 1}}),
     "finetuning": (markov_world, {"pretraining": network(15), "training": {"epochs": 5, "learning_rate": 2e-3}}),
     "als": (taste_world, FACTORS),
     "bpr": (taste_world, FACTORS),
@@ -147,7 +149,7 @@ def test_searchers_answer_a_wish_in_the_words_of_the_texts(name: str, settings: 
     assert heard > least and abs(deaf - 0.1) < 0.03
 
 
-@pytest.mark.parametrize("make_world", [markov_world, taste_world, attribute_world, time_world, text_world, wish_world])
+@pytest.mark.parametrize("make_world", [markov_world, taste_world, attribute_world, time_world, text_world, wish_world, two_taste_world])
 def test_worlds_are_what_they_say(make_world: Callable[..., World]) -> None:
     world, again, other = make_world(), make_world(), make_world(seed=1)
     data = world.data

@@ -112,6 +112,28 @@ def attribute_world(users: int = 600, items: int = 150, length: int = 10, noise:
     return _draw("attribute-world", lambda past: chance, rng, (users, items, length), chance, attributes=attributes)
 
 
+def two_taste_world(users: int = 600, items: int = 150, length: int = 10, noise: float = 0.05, lean: float = 0.9, seed: int = 0) -> World:
+    """Two tastes decide together: the user attribute "club" says which half of the groups, a taste of the user's own which one of either half.
+
+    A share `lean` of the events is in the club's half, the rest in the other one. `best_ndcg` is that of one who knows both tastes, `blind_ndcg`
+    that of one who knows the user's own taste alone: what is left to a recommender that must not tell the clubs apart.
+    """
+    rng = np.random.default_rng(seed)
+    group, half = _groups(items), len(GROUP_WORDS) // 2
+    club, own, popular = rng.integers(0, 2, users), rng.integers(0, half, users), _popularity(rng, items)
+    inside = ((group - 1) % half == own[:, None]) * popular
+    ours = (group - 1) // half == club[:, None]
+
+    def chance(lean: float) -> Chances:
+        weight = inside * np.where(ours, lean, 1 - lean)
+        mixed: Chances = (1 - noise) * weight / weight.sum(axis=1, keepdims=True) + noise * popular
+        return mixed
+
+    attributes = pl.DataFrame({"club": [GROUP_WORDS[half * c][0] for c in club]})
+    whole, blind = chance(lean), chance(0.5)
+    return _draw("two-taste-world", lambda past: whole, rng, (users, items, length), whole, blind=lambda past: blind, attributes=attributes)
+
+
 def time_world(users: int = 800, items: int = 80, length: int = 14, noise: float = 0.05, seed: int = 0) -> World:
     """The elapsed time decides: events come in sessions, and one of three followers of the last session's last item comes next.
 

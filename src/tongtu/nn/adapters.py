@@ -30,7 +30,11 @@ class BottleneckAdapter(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.up(torch.relu(self.down(self.norm(x))))
+        return x + self.change(x)
+
+    def change(self, x: Tensor) -> Tensor:
+        """What is added to `x`."""
+        out: Tensor = self.up(torch.relu(self.down(self.norm(x))))
         return out
 
 

@@ -61,6 +61,7 @@ _CARDS = (
     SystemCard("plmnr", "PLM-NR", "encoded", "tongtu.systems.encoded.plmnr:PLMNR", "Wu et al., SIGIR 2021", needs="item texts; impressions, or samples them"),
     SystemCard("unisrec", "UniSRec", "encoded", "tongtu.systems.encoded.unisrec:UniSRec", "Hou et al., KDD 2022", needs="item texts"),
     SystemCard("ppr", "PPR", "pretrained", "tongtu.systems.pretrained.ppr:PPR", "Wu et al., TKDE 2024", needs="user attributes, for personal prompts"),
+    SystemCard("pfrec", "PFRec", "pretrained", "tongtu.systems.pretrained.pfrec:PFRec", "Wu et al., SIGIR 2022", needs="user attributes, to forget"),
     SystemCard("finetuning", "Fine-tuning", "pretrained", "tongtu.systems.pretrained.finetuning:FineTuning", "Houlsby et al., ICML 2019; Hu et al., ICLR 2022"),
     SystemCard("chatrec", "Chat-REC", "prompted", "tongtu.systems.prompted.chatrec:ChatREC", "Gao et al., 2023", needs="item titles, a language model"),
     SystemCard("llmrank", "LLMRank", "prompted", "tongtu.systems.prompted.llmrank:LLMRank", "Hou et al., ECIR 2024", needs="item titles, a language model"),

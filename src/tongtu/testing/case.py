@@ -42,7 +42,7 @@ def unusual(data: Dataset) -> list[Request]:
         Request(),
         Request(history=some[:1]),
         Request(history=some, times=times, now=None if times is None else int(times[-1]) + 3600),
-        Request(history=some, user=1, attributes={"no such attribute": "x"}, forget=frozenset({"no such attribute"})),
+        Request(history=some, user=1, attributes={"no such attribute": "x"}, forget=frozenset(data.user_attributes.columns)),
         Request(history=with_pad),
         Request(history=np.full(3, PAD, np.int32)),
         Request(history=long, exclude_seen=False),

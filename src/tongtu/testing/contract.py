@@ -13,7 +13,7 @@ import numpy as np
 from tongtu.core import PAD, Codes, FitOptions, Recommender, Request, RequestBatch, Scorer, TopK
 from tongtu.data.dataset import Dataset
 from tongtu.data.synthetic import attribute_world
-from tongtu.errors import DataError, ModelError
+from tongtu.errors import DataError, ModelError, TongtuError
 from tongtu.testing.case import Case, K, SystemFactory, close, refuses, require, same_answers, unusual
 from tongtu.testing.folders import check_folder
 from tongtu.testing.vectors import check_vectors
@@ -99,6 +99,17 @@ def _check_candidates(case: Case) -> None:
     require(got[2] == {int(few[0])}, case, "PAD and repeated candidates must not appear in the answer")
 
 
+def _check_forgetting(case: Case) -> None:
+    """Who cannot leave an attribute out may say so, since a promise that is not kept is worse than none."""
+    requests = [Request(history=case.data.history(1), forget=frozenset({"no such attribute"}))]
+    try:
+        answer = case.system.recommend(requests, K)
+    except TongtuError as refusal:
+        require(len(str(refusal).splitlines()) == 1, case, f"an attribute that cannot be left out must be refused in one line, got {str(refusal)!r}")
+        return
+    _check_answer(case, answer, requests, K)
+
+
 def _check_batches(case: Case) -> None:
     """An answer depends on its own request alone."""
     requests = [*case.requests, *unusual(case.data)]
@@ -157,6 +168,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     _check_candidates,
     _check_seen,
     _check_unusual_requests,
+    _check_forgetting,
     _check_batches,
     _check_scores,
     check_vectors,

@@ -15,7 +15,7 @@ from tongtu import hub
 from tongtu.core import FitOptions, Offsets, Recommender, Request, RequestBatch, Scores
 from tongtu.data.dataset import Dataset
 from tongtu.nn.answer import arrays_of, load_arrays, newest_states, score_requests, with_popularity
-from tongtu.nn.batch import Batch, Examples
+from tongtu.nn.batch import Batch, DrawnAnew, Examples
 from tongtu.nn.sequence import Objective
 from tongtu.train.loop import train
 from tongtu.train.settings import Training
@@ -41,7 +41,7 @@ def learn(
     options: FitOptions,
     network: Callable[[], nn.Module],
     objective: Objective,
-    examples: Examples,
+    examples: Examples | DrawnAnew,
     training: Training,
 ) -> System:
     """Make the network, train it, and write down how."""
