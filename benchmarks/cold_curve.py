@@ -36,6 +36,7 @@ CHOSEN_BY = (0, 1, 5, 9)
 AGAINST = "PPR (light)"
 FULL, TUNED = "PPR (full)", "Fine-tuned base"
 DRAWN = ("Popular", "Popular in the group, first 10 events", "EASE", "The base as it is", "Fine-tuned base", "PPR (light)", "PPR (full)")
+"""What the picture shows."""
 
 Values = npt.NDArray[np.float64]
 
@@ -127,13 +128,13 @@ def draw(result: dict[str, Any], experiment: Experiment, picture: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), dpi=150)
-    for number, row in enumerate(row for row in result["rows"] if row["system"] in DRAWN):
+    figure, axes = plt.subplots(figsize=(7.2, 4.4), dpi=150)
+    shown = [row for row in result["rows"] if row["system"] in DRAWN]
+    for number, row in enumerate(shown):
         low, high = np.array(row["interval"]).T
-        middle = np.array(row["ndcg@10"])
-        place = np.array(result["shots"]) + 0.06 * (number - 3)
-        axes.errorbar(place, middle, [middle - low, high - middle], marker="o", markersize=4, capsize=2, linewidth=1.3, label=row["system"])
-    axes.set(xlabel="events the new user has shown", ylabel="NDCG@10, 95 % over users", title=experiment.name.split(",")[0])
+        middle, place = np.array(row["ndcg@10"]), np.array(result["shots"]) + 0.06 * (number - len(shown) / 2)
+        axes.errorbar(place, middle, [middle - low, high - middle], marker="o", markersize=4, elinewidth=0.7, linewidth=1.4, label=row["system"])
+    axes.set(xlabel="events the new user has shown", ylabel="NDCG@10, 95 % over users", title=f"{experiment.name.split(',')[0]}: {result['users']} new users")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ class PromptEliminators(nn.Module):
         """States [B, T, D]."""
         taken_BK = chosen(batch.forget, self.mode)
         prefix = self.prompts(taken_BK, batch.profile) * base.input_scale
-        adapters = [[partial(part, taken_BK) for part in layer] for layer in self.adapters]  # type: ignore[union-attr]
+        adapters = [[partial(part, taken_BK) for part in layer.children()] for layer in self.adapters.children()]
         states = base.encode(base.embed(batch), batch, LayerEdits(prefix, adapters))
         return states[:, prefix.shape[2] :]
 
@@ -132,7 +132,7 @@ class Copy(nn.Module):
 
     def __init__(self, base: Promptable) -> None:
         super().__init__()
-        self.copy: Any = copy.deepcopy(base)
+        self.copy: Any = copy.deepcopy(cast(Any, base))
         self.copy.requires_grad_(True)
 
     def forward(self, base: Promptable, batch: ForgetBatch) -> Tensor:
