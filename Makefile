@@ -7,12 +7,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help install demo test test-slow lint clean
+.PHONY: help install demo test test-slow test-system lint clean
 
 help:
 	@echo "make demo       compare every system on MovieLens-100K: table and $(OUT)/report.html"
 	@echo "make test       ruff, mypy and the fast tests"
 	@echo "make test-slow  the long tests alone: kill points, learning sweeps, downloads"
+	@echo "make test-system  the tests that need PostgreSQL and Chromium"
 	@echo "make lint       ruff and mypy alone"
 	@echo "make install    the virtual environment alone, with everything in it"
 	@echo "make clean      remove the virtual environment and the caches"
@@ -23,11 +24,16 @@ demo: $(RUN)
 	@$(BIN)/tongtu demo --out $(OUT)
 
 test: lint
-	@$(BIN)/python -m pytest -m "not slow"
-	@echo "Left out: tests marked slow (kill points, learning sweeps, downloads); \`make test-slow\` runs them."
+	@$(BIN)/python -m pytest -m "not slow and not system"
+	@echo "Left out: tests marked slow (kill points, learning sweeps, downloads), which \`make test-slow\` runs,"
+	@echo "and those marked system (PostgreSQL, a browser), which \`make test-system\` runs."
 
 test-slow: $(DEV)
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m "slow and not system"
+
+# PostgreSQL's and Chromium's programs must be on the machine (Debian: postgresql, chromium); the tests start and stop their own servers.
+test-system: $(DEV)
+	@$(BIN)/python -m pytest -m system
 
 lint: $(DEV)
 	@$(BIN)/ruff check src tests
@@ -42,9 +48,9 @@ $(RUN): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (some minutes the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) $(shell grep '^torch==' constraints.txt) setuptools
-	@$(PIP) --no-build-isolation --editable '.[baselines,llm,trust]'
+	@$(PIP) --no-build-isolation --editable '.[baselines,llm,serve,trust]'
 	@touch $@
 
 $(DEV): $(RUN)
-	@$(PIP) --no-build-isolation --editable '.[baselines,llm,serve,trackers,trust,dev]'
+	@$(PIP) --no-build-isolation --editable '.[ann,baselines,llm,serve,trackers,trust,dev]'
 	@touch $@
