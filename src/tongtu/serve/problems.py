@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from tongtu.errors import DataError, ModelError, TongtuError
-from tongtu.serve.engine.messages import DeadlineExceeded, NotPossible, Overloaded, UnknownVersion, WorkerLost
+from tongtu.errors import DataError, ModelError, StorageError, TongtuError
+from tongtu.serve.engine.messages import DeadlineExceeded, ModelFailed, NotPossible, Overloaded, UnknownVersion, WorkerLost
+from tongtu.serve.store.writer import StoreBusy
 
 MEDIA = b"application/problem+json"
 _SHOWN = 5  # mistakes of one body that are told
@@ -72,6 +73,12 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem(504, "no answer within the deadline; the work on it was given up: ask for less, or try again later")
     if isinstance(error, WorkerLost):
         return busy(1.0, detail="the process that worked on it was lost")
+    if isinstance(error, ModelFailed):
+        return Problem(500, _line(error))
+    if isinstance(error, StoreBusy):
+        return busy(1.0, detail="more waits to be written than the store can hold")
+    if isinstance(error, StorageError):
+        return busy(5.0, detail="the store does not answer")
     if isinstance(error, UnknownVersion):
         return Problem(404, _line(error))
     if isinstance(error, (NotPossible, ModelError, DataError)):
