@@ -10,7 +10,9 @@ import typer
 
 
 def serve(
-    models: Annotated[list[str] | None, typer.Argument(metavar="[NAME=]MODEL...", help="Model folders; the first answers whoever asks for none by name.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=]MODEL...", help="Model folders; the first answers whoever asks for none by name.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Where to listen. Beyond this machine only with keys, see `tongtu keys`. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. [default: 8000]")] = None,
     data: Annotated[str | None, typer.Option(metavar="DIR|NAME", help="A data set whose users, items and events the store begins with.")] = None,

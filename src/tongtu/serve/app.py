@@ -130,7 +130,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     components["schemas"] = {**components.get("schemas", {}), **bodies["$defs"]}
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
-    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "A key of `tongtu keys add`; not needed where the service is open."}}
+    components["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "A key of `tongtu keys add`; not needed where the service is open."}
+    }
     described["security"] = [{"key": []}, {}]
     for operations in described["paths"].values():
         for operation in operations.values():

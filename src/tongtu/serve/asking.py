@@ -45,9 +45,7 @@ def question(asked: RecommendRequest, known: Known, longest: int) -> Question:
     )
 
 
-def joined(
-    stored: History, given: Sequence[str | Seen], now: int, longest: int
-) -> tuple[tuple[str, ...], tuple[int, ...] | None, tuple[float, ...] | None]:
+def joined(stored: History, given: Sequence[str | Seen], now: int, longest: int) -> tuple[tuple[str, ...], tuple[int, ...] | None, tuple[float, ...] | None]:
     """Items, times and ratings of a stored history with a given one behind it; times and ratings only where all events have them.
 
     A given event without a time, behind stored ones, happened now.

@@ -82,7 +82,7 @@ class CompareRequest(RecommendRequest):
 
 
 class ExplainRequest(Body):
-    """Why these items?"""
+    """Items to give reasons for."""
 
     user: Id | None = None
     history: History = Field(default_factory=list)
@@ -170,7 +170,9 @@ class RerankRequest(Body):
 class InstallBody(Body):
     """A model folder to serve."""
 
-    path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=_NO_NUL)] = Field(description="Below one of the folders that models may come from.")
+    path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=_NO_NUL)] = Field(
+        description="Below one of the folders that models may come from."
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"path": "ease-tuesday"}]})
 

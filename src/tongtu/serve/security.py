@@ -55,10 +55,10 @@ def decide_access(settings: ServeSettings, keys: int) -> Access:
     Raises:
         ConfigError: If it could be reached from other machines without a key, or asks for keys that nobody has.
     """
-    local = is_loopback(settings.host)
+    local, where = is_loopback(settings.host), shown_url(settings.store)
     if not keys and not local:
         raise ConfigError(
-            f"{settings.host} is reachable from other machines and the store has no key: make one with `tongtu keys add NAME --store {shown_url(settings.store)}`,"
+            f"{settings.host} is reachable from other machines and the store has no key: make one with `tongtu keys add NAME --store {where}`,"
             " or listen on 127.0.0.1"
         )
     if settings.auth == "off":
@@ -68,7 +68,7 @@ def decide_access(settings: ServeSettings, keys: int) -> Access:
     if keys:
         return Access(False, f"a key is asked for ({keys} in the store)")
     if settings.auth == "on":
-        raise ConfigError(f"auth = on, and the store has no key: make one with `tongtu keys add NAME --store {shown_url(settings.store)}`")
+        raise ConfigError(f"auth = on, and the store has no key: make one with `tongtu keys add NAME --store {where}`")
     return Access(True, "open to everybody on this machine, since the store has no key (`tongtu keys add` makes one)")
 
 

@@ -84,9 +84,7 @@ class ServeSettings:
     log_requests: bool = True
 
 
-def settings_from(
-    flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None, toml: Path | None = None
-) -> ServeSettings:
+def settings_from(flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None, toml: Path | None = None) -> ServeSettings:
     """Settings of a file, over them those of the environment, over them those of the command line.
 
     Args:

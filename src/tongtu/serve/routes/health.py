@@ -48,7 +48,9 @@ async def _reasons(service: Service) -> list[str]:
     return reasons
 
 
-@router.get("/metrics", summary="Metrics", response_class=Response, responses={200: {"description": "For Prometheus.", "content": {"text/plain": {}}}, **problems()})
+@router.get(
+    "/metrics", summary="Metrics", response_class=Response, responses={200: {"description": "For Prometheus.", "content": {"text/plain": {}}}, **problems()}
+)
 async def metrics(request: Request) -> Response:
     """Requests, latencies by route, the queue, workers, model versions and events."""
     service = service_of(request)
@@ -68,7 +70,9 @@ async def stats(request: Request) -> Response:
     return json({**service.telemetry.summary(), "store": held, "events_per_minute": list(counts.minutes), "models": models, "engine": engine})
 
 
-@router.get("/v1/report", summary="The comparison", responses={200: {"description": "results.json of `tongtu compare`.", "model": dict[str, Any]}, **problems(404)})
+@router.get(
+    "/v1/report", summary="The comparison", responses={200: {"description": "results.json of `tongtu compare`.", "model": dict[str, Any]}, **problems(404)}
+)
 async def report(request: Request) -> Response:
     """The comparison that the service was given, to show beside what it serves."""
     service = service_of(request)

@@ -44,9 +44,7 @@ async def items(request: Request, query: Words = "", category: _Category = None,
     return json({"items": [shown(item) for item in rows], "next": cursor_of(last)})
 
 
-@router.get(
-    "/v1/items/{id:path}/similar", summary="Items like one", responses={**gives(SimilarAnswer, "Items, the most similar first."), **problems(404)}
-)
+@router.get("/v1/items/{id:path}/similar", summary="Items like one", responses={**gives(SimilarAnswer, "Items, the most similar first."), **problems(404)})
 async def similar(request: Request, id: ItemId, k: _K = 10, model: NameInQuery = None) -> Response:
     """Items that the model holds to be close to one."""
     service, call = service_of(request), call_of(request)

@@ -47,7 +47,9 @@ async def install(request: Request, name: NameInPath) -> Response:
     return json(_shown(service, name))
 
 
-@router.post("/v1/models/{name}/rollback", summary="Roll a model back", responses={**gives(ModelOut, "The version before answers again."), **problems(404, 409)})
+@router.post(
+    "/v1/models/{name}/rollback", summary="Roll a model back", responses={**gives(ModelOut, "The version before answers again."), **problems(404, 409)}
+)
 async def rollback(request: Request, name: NameInPath) -> Response:
     """Return to the version before, which is still open. Rolling back again returns to the newer one."""
     service = service_of(request)

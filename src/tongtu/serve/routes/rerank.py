@@ -21,7 +21,12 @@ router = APIRouter(tags=["rerank"])
 _TOLD = takes(RerankRequest, 404)
 
 
-@router.post("/v1/rerank", summary="Rank documents", openapi_extra=_TOLD["openapi_extra"], responses={**gives(RerankAnswer, "Documents, best first."), **_TOLD["responses"]})
+@router.post(
+    "/v1/rerank",
+    summary="Rank documents",
+    openapi_extra=_TOLD["openapi_extra"],
+    responses={**gives(RerankAnswer, "Documents, best first."), **_TOLD["responses"]},
+)
 async def rerank(request: Request) -> Response:
     """Order documents that name items of the catalogue, by id or by title or text, for a user, a history and a query."""
     body, service, call = await asked(request, RerankRequest), service_of(request), call_of(request)
