@@ -1,9 +1,9 @@
-"""Events in the database. The two paths that every request takes are written in SQL: they cost a third of what statements built in Python do."""
+"""Events in the database: reading, counting and forgetting them. `inserting` writes them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -11,28 +11,11 @@ from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tongtu.serve.store import tables
-from tongtu.serve.store.checking import EventRow
 from tongtu.serve.store.opening import sql
 from tongtu.serve.store.records import NO_FIELDS, Counts, Event, History, StoredEvent
 
-_COLUMNS = "user_id, item_id, time, key, rating, fields, arrived"
-_INSERT_ONE = f"INSERT INTO tongtu_events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
-_INSERT_MANY = f"""INSERT INTO tongtu_events ({_COLUMNS}) SELECT a, b, c, d, e, f, g
-FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::float8[], %s::text[], %s::bigint[]) WITH ORDINALITY AS x(a, b, c, d, e, f, g, n)
-ORDER BY n ON CONFLICT (key) DO NOTHING RETURNING key"""
+# Every recommendation asks this: SQL as it is.
 _HISTORY = "SELECT item_id, time, rating FROM tongtu_events WHERE user_id = ? ORDER BY time DESC, seq DESC LIMIT ?"
-_DAY = 24 * 60
-
-
-def insert_events(connection: Connection, rows: Sequence[EventRow]) -> list[bool]:
-    """Write events whose key is not there yet; of each whether it was new."""
-    new = _insert_many(connection, rows) if connection.dialect.name == "postgresql" else _insert_each(connection, rows)
-    kept = [row for row, is_new in zip(rows, new, strict=True) if is_new]
-    if kept:
-        add_users(connection, {row[0]: "{}" for row in kept})
-        count(connection, "events", len(kept))
-        _count_minute(connection, kept[-1][-1] // 60, len(kept))
-    return new
 
 
 def history(connection: Connection, user: str, last: int) -> History:
@@ -70,6 +53,11 @@ def delete_user(connection: Connection, user: str) -> int:
     return gone
 
 
+def answers(connection: Connection) -> bool:
+    """Whether the tables are there."""
+    return connection.exec_driver_sql("SELECT n FROM tongtu_totals WHERE name = 'events'").scalar() is not None
+
+
 def counts(connection: Connection) -> Counts:
     """How much there is."""
     n = {name: value for name, value in connection.execute(select(tables.totals.c.name, tables.totals.c.n))}
@@ -100,28 +88,6 @@ def count(connection: Connection, name: str, by: int) -> None:
 def upsert(connection: Connection, table: Any) -> Any:
     """An insert that this database can turn into an update."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
-
-
-def _insert_each(connection: Connection, rows: Sequence[EventRow]) -> list[bool]:
-    # The driver itself: SQLAlchemy would take most of the time that a group of events has.
-    cursor = connection.connection.cursor()
-    return [cursor.execute(_INSERT_ONE, row).rowcount == 1 for row in rows]
-
-
-def _insert_many(connection: Connection, rows: Sequence[EventRow]) -> list[bool]:
-    columns = tuple(list(column) for column in zip(*rows, strict=True))
-    left = {row[0] for row in connection.exec_driver_sql(_INSERT_MANY, columns)}
-    new = []
-    for row in rows:
-        new.append(row[3] in left)
-        left.discard(row[3])
-    return new
-
-
-def _count_minute(connection: Connection, minute: int, n: int) -> None:
-    put = upsert(connection, tables.minutes).values(minute=minute, n=n)
-    connection.execute(put.on_conflict_do_update(index_elements=["minute"], set_={"n": tables.minutes.c.n + n}))
-    connection.execute(delete(tables.minutes).where(tables.minutes.c.minute <= minute - _DAY))
 
 
 def _fields(rating: float | None, text: str | None) -> Mapping[str, Any]:

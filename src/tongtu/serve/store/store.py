@@ -67,7 +67,7 @@ class Store:
     def ready(self) -> bool:
         """Whether the database answers."""
         try:
-            return self._read(events.counts).last_seq >= 0
+            return self._read(events.answers)
         except StorageError:
             return False
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tongtu.errors import StorageError
 from tongtu.serve.store.checking import EventRow
-from tongtu.serve.store.events import insert_events
+from tongtu.serve.store.inserting import insert_events
 from tongtu.serve.store.opening import begin_writing, for_reading, for_writing, storing
 
 T = TypeVar("T")
