@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from tongtu.core import PAD, Codes, Extends, Hears, Indexable, Recommender, Request, TopK, Writer
+from tongtu.core import PAD, Codes, Extends, Hears, Recommender, Request, TopK, Writer
 from tongtu.errors import ModelError, TongtuError
 from tongtu.files import MANIFEST
 from tongtu.hub import is_registered, open_model, read_record
