@@ -147,6 +147,12 @@ class Registry:
             self._of(name)
         await self._set_traffic(traffic)
 
+    async def order(self, first: Sequence[str]) -> None:
+        """Put these names first; the first of all answers whoever asks for none."""
+        async with self._changing:
+            names = dict.fromkeys([*(name for name in first if name in self._served), *self._served])
+            await self._change({name: self._served[name] for name in names})
+
     def pick(self, user: str | None, asked: str | None = None) -> str:
         """The version that answers: of the name (or the version) asked for, else of the user's share, else of the first name.
 
