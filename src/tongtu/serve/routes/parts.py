@@ -38,6 +38,7 @@ _TOLD = {
     403: "The key may not do this.",
     404: "There is none of that name or id.",
     408: "The body did not come in time.",
+    409: "It cannot be done as things are.",
     413: "The body is too large; the limit is named.",
     415: "The body is not plain JSON.",
     421: "Another host name is asked for.",
