@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ from tongtu.core import FitOptions
 from tongtu.data.dataset import Dataset
 from tongtu.data.synthetic import text_world
 from tongtu.serve.app import create_app
+from tongtu.serve.run import Server, bound
 from tongtu.serve.settings import settings_from
 
 T = TypeVar("T")
@@ -85,3 +88,29 @@ class Served:
         await self.inbox.put({"type": "lifespan.shutdown"})
         await self.life
         await self.client.aclose()
+
+
+class Listening:
+    """A service that listens on a port of its own, run by another thread.
+
+    Args:
+        settings: What differs from the usual.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        chosen = settings_from({"workers": 1, "port": 0, **settings})
+        self.gate = create_app(chosen)
+        self.sock = bound(chosen.host, 0)
+        self.server = Server(self.gate, chosen)
+        self.url = f"http://127.0.0.1:{self.sock.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.sock]})
+        self.thread.start()
+        until = time.monotonic() + 120
+        while httpx.get(f"{self.url}/health/ready").status_code != 200:
+            assert time.monotonic() < until and self.thread.is_alive()
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        """End it."""
+        self.server.should_exit = True
+        self.thread.join()

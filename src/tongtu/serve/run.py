@@ -33,7 +33,7 @@ def run(settings: ServeSettings) -> int:
         TongtuError: If the service cannot be started: a setting, the store, the port or a model is at fault.
     """
     app = create_app(settings, open_logs(settings.logs))
-    sock = _bound(settings.host, settings.port)
+    sock = bound(settings.host, settings.port)
     server = Server(app, settings)
     _greet(app.service, sock)
     server.run(sockets=[sock])
@@ -101,7 +101,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises:
