@@ -67,8 +67,8 @@ class TestEvents:
         assert len({one.event.key for one in store.events()}) == 3
 
     def test_history_is_in_order_of_time_then_arrival(self, store: Store) -> None:
-        for item, time in [("c", 5), ("a", 1), ("d", 5), ("b", 5), ("z", 9)]:
-            store.add_events([Event("ann", item, time, fields={"rating": time})])
+        for item, when in [("c", 5), ("a", 1), ("d", 5), ("b", 5), ("z", 9)]:
+            store.add_events([Event("ann", item, when, fields={"rating": when})])
         assert store.history("ann", 10).items == ("a", "c", "d", "b", "z")
         assert store.history("ann", 3).items == ("d", "b", "z")
         assert store.history("ann", 3).rated() == (5.0, 5.0, 9.0)
