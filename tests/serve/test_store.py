@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -136,6 +137,31 @@ class TestEvents:
             assert not any(one.exception() for one in writing)
         assert [one.seq for one in seen] == numbers(store)
         assert len(seen) == 6 * 16 + 8 == store.counts().events
+
+
+@pytest.mark.parametrize("wrong", ["a\0b", "\ud800"])
+def test_what_no_database_holds_cannot_be_asked_for(store: Store, wrong: str) -> None:
+    asked: list[Callable[[], object]] = [
+        lambda: store.history(wrong, 5),
+        lambda: store.histories(["ann", wrong], 5),
+        lambda: store.user(wrong),
+        lambda: store.users(after=wrong),
+        lambda: store.users(query=wrong),
+        lambda: store.delete_user(wrong),
+        lambda: store.get_items(["1", wrong]),
+        lambda: store.items(query=wrong),
+        lambda: store.items(category=wrong),
+        lambda: store.matching({"a": [wrong]}),
+        lambda: store.matching({wrong: ["a"]}),
+        lambda: store.revoke_key(wrong),
+        lambda: store.events(since_seq=2**63),
+        lambda: store.matching({f"{n}": ["a"] for n in range(21)}),
+        lambda: store.matching({"a": ["b"] * 1001}),
+    ]
+    for ask in asked:
+        with pytest.raises(DataError):
+            ask()
+    assert store.matching({f"{n}": ["a"] * 50 for n in range(20)}) == ()
 
 
 class TestUsers:
