@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from held_writer import Held
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from tongtu.errors import ConfigError, DataError, StorageError
@@ -18,24 +22,6 @@ from tongtu.serve.store.checking import event_rows
 
 WIDE = "\U0001f3ac" * 512
 """An id as long as one may be, in bytes too."""
-
-
-class Held:
-    """Keeps the writer of a store busy until `free` is called, so that what comes meanwhile goes into one group."""
-
-    def __init__(self, store: Store) -> None:
-        self._go, busy = threading.Event(), threading.Event()
-
-        def wait(_connection: Connection) -> None:
-            busy.set()
-            assert self._go.wait(60)
-
-        self.job: Future[None] = store.writer.submit(wait)
-        assert busy.wait(60)
-
-    def free(self) -> None:
-        self._go.set()
-        self.job.result()
 
 
 def numbers(store: Store) -> list[int]:
@@ -101,6 +87,20 @@ class TestEvents:
             store.add_events([Event("ann", "cup", 1), wrong])
         assert str(caught.value).startswith("event 1: ") and "\n" not in str(caught.value)
         assert numbers(store) == []
+
+    @given(
+        names=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20), min_size=1, max_size=8),
+        when=st.integers(-(2**63), 2**63 - 1),
+        rating=st.none() | st.floats(allow_nan=False, allow_infinity=False, min_value=-9e18, max_value=9e18),
+    )
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_of_every_kind_come_back(self, store: Store, names: list[str], when: int, rating: float | None) -> None:
+        last = store.counts().last_seq
+        fields = {name: [name, when, rating] for name in names if name != "rating"} | ({} if rating is None else {"rating": rating})
+        sent = [Event(name, name[::-1], when, None, fields) for name in names]
+        assert all(store.add_events(sent))
+        back = [stored.event for stored in store.events(since_seq=last)]
+        assert [dataclasses.replace(event, key=None) for event in back] == sent
 
     def test_backslashes_are_no_nul(self, store: Store) -> None:
         store.add_events([Event("ann", "tea", 1, "k", {"text": "\\u0000"})])

@@ -82,7 +82,7 @@ def check_asked(value: Any) -> None:
     """
     if isinstance(value, str):
         text(value, "what is asked for")
-    elif isinstance(value, int):
+    elif isinstance(value, int) and not isinstance(value, bool):
         whole(value, "a number that is asked with")
     elif isinstance(value, Mapping):
         check_asked(list(value))
