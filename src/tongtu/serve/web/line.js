@@ -5,7 +5,7 @@ import { subtitle } from "./catalogue.js";
 import { bdi, figure, h, s, sentence, spoken } from "./dom.js";
 import { record } from "./person.js";
 import { choose, learnTitles, session, titleOf } from "./session.js";
-import { able } from "./settings.js";
+import { able, served } from "./settings.js";
 
 const ALIKE = 5;
 const WHY = 2;
@@ -25,11 +25,12 @@ export class Line {
     this.moved = h("span", { class: "moved" });
     this.score = h("span", { class: "score" });
     this.why = h("p", { class: "why" });
-    this.also = h("p", { class: "also" });
+    this.also = h("span", { class: "also" });
     this.alike = h("div", { class: "alike" });
     this.buttons = h("div", { class: "buttons" }, ...this.actions());
-    const head = h("div", { class: "words" }, bdi(item.title || item.id, { class: "title" }), bdi(subtitle(item), { class: "sub" }));
-    this.root = h("li", { data: { id: item.id } }, h("div", { class: "at" }, this.rank, this.moved), h("div", { class: "body" }, head, h("div", { class: "doing" }, this.score, this.buttons), h("div", { class: "because" }, this.why, this.also), this.alike));
+    const head = h("div", { class: "head" }, bdi(item.title || item.id, { class: "title" }), this.score);
+    const body = h("div", { class: "body" }, head, bdi(subtitle(item), { class: "sub" }), this.why, h("div", { class: "doing" }, this.buttons, this.also), this.alike);
+    this.root = h("li", { data: { id: item.id } }, h("div", { class: "at" }, this.rank, this.moved), body);
   }
 
   action(text, run, properties = {}) {
@@ -38,16 +39,21 @@ export class Line {
 
   actions() {
     const buttons = [this.action("Add", () => choose(this.item), { "data-action": "add" })];
-    if (able(this.model, "similar")) buttons.push(this.action("Similar", () => this.toggle(), { "data-action": "similar", "aria-expanded": "false" }));
+    if (this.teller()) buttons.push(this.action("Similar", () => this.toggle(), { "data-action": "similar", "aria-expanded": "false" }));
     this.recording = this.action("Record", () => this.record(), { "data-action": "record", title: "Write this event into the store" });
     buttons.push(this.recording);
     return buttons;
   }
 
+  /** The model that knows what is similar: the list's own, or else any that does. */
+  teller() {
+    return [this.model, ...served.map((model) => model.name)].find((name) => able(name, "similar"));
+  }
+
   place(rank, score, scores, before) {
     this.rank.textContent = String(rank);
     this.recording.hidden = !session.user;
-    this.score.replaceChildren(bar(score, scores), h("span", { class: "number" }, spoken("score "), figure(score)));
+    this.score.replaceChildren(h("span", { class: "number" }, spoken("score "), figure(score)), bar(score, scores));
     const shift = before === null ? 0 : before < 0 ? null : before + 1 - rank;
     this.moved.className = shift === null ? "moved new" : shift > 0 ? "moved up" : shift < 0 ? "moved down" : "moved";
     if (shift === null) this.moved.replaceChildren("new");
@@ -64,7 +70,7 @@ export class Line {
   }
 
   share(others) {
-    this.also.replaceChildren(...(others.length ? ["also ", ...sentence(others.map(([name, rank]) => h("span", {}, `no. ${rank} in `, bdi(name))))] : []));
+    this.also.replaceChildren(...others.map(([name, rank]) => h("span", { class: "tag", title: `No. ${rank} of ${name}` }, spoken("also in "), bdi(name), spoken(" at "), ` ${rank}`)));
     this.root.classList.toggle("shared", others.length > 0);
   }
 
@@ -86,7 +92,7 @@ export class Line {
     if (open) return this.alike.replaceChildren();
     this.alike.replaceChildren(h("p", { class: "quiet" }, "Looking…"));
     try {
-      const { items } = await call("GET", `v1/items/${segment(this.item.id)}/similar`, { query: { k: ALIKE, model: this.model } });
+      const { items } = await call("GET", `v1/items/${segment(this.item.id)}/similar`, { query: { k: ALIKE, model: this.teller() } });
       learnTitles(items);
       const lines = items.map((item) => h("li", {}, h("button", { type: "button", class: "pick", onclick: () => choose(item) }, h("span", { class: "sign", "aria-hidden": "true" }, "+"), bdi(item.title || item.id, { class: "title" }), spoken(", add to the history"))));
       this.alike.replaceChildren(items.length ? h("ul", { class: "catalogue", "aria-label": `Similar to ${this.item.title || this.item.id}` }, ...lines) : h("p", { class: "quiet" }, "Nothing like it."));

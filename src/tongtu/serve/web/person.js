@@ -76,7 +76,7 @@ export async function loadPerson() {
 }
 
 function stored() {
-  const lines = person.history.map((event) => h("li", {}, bdi(titleOf(event.item)), event.rating ? h("span", { class: "sub" }, ` ${figure(event.rating)}`) : null));
+  const lines = person.history.toReversed().map((event) => h("li", {}, bdi(titleOf(event.item)), event.rating ? h("span", { class: "sub" }, ` ${figure(event.rating)}`) : null));
   return h("details", {}, h("summary", {}, `${plural(person.events, "event")} in the store`), h("ol", { class: "stored", "aria-label": "Newest events of this user" }, ...lines));
 }
 

@@ -66,4 +66,13 @@ addEventListener("hashchange", () => {
   restore();
   start();
 });
+// The address holds the question, so links within the page move the focus and leave the address alone.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[href^='#']");
+  if (!link) return;
+  event.preventDefault();
+  const target = byId(link.getAttribute("href").slice(1));
+  target.scrollIntoView();
+  target.focus({ preventScroll: true });
+});
 start();

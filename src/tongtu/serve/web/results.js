@@ -43,11 +43,11 @@ async function answer(name, signal) {
 async function explain(name, signal) {
   const column = columns.get(name);
   if (!session.reasons || !column.answer?.items.length || !able(name, "explain")) return;
-  const { user, history, attributes, forget, wish } = question(name);
+  const { user, history, attributes } = question(name);
   if (!user && !history) return;
   try {
     const items = column.answer.items.slice(0, REASONS).map((item) => item.id);
-    const { reasons } = await call("POST", "v1/explain", { body: { user, history, attributes, forget, wish, items, model: name }, signal });
+    const { reasons } = await call("POST", "v1/explain", { body: { user, history, attributes, items, model: name }, signal });
     if (!signal.aborted) column.because(reasons);
   } catch (error) {
     if (signal.aborted) throw error;

@@ -25,19 +25,24 @@ function literal(value) {
 }
 
 function python(address, body) {
-  const lines = ["import httpx", ""];
-  if (key()) lines.splice(0, 1, "import os", "", "import httpx");
-  const headers = key() ? '\n    headers={"Authorization": f"Bearer {os.environ[\'TONGTU_KEY\']}"},' : "";
-  const fields = Object.entries(body).map(([name, value]) => `        ${literal(name)}: ${literal(value)},`);
-  lines.push("answer = httpx.post(", `    ${literal(address)},${headers}`, "    json={", ...fields, "    },", ").raise_for_status().json()");
-  lines.push('for item in answer["items"]:', '    print(item["rank"], item["id"], item.get("title"), item["score"])');
-  return lines.join("\n");
+  const parameters = Object.entries(body).map(([name, value]) => `        ${name}=${literal(value)},`);
+  return [
+    "from tongtu.client import Client",
+    "",
+    ...(key() ? ["# The key is read from the environment: TONGTU_KEY"] : []),
+    `with Client(${literal(address)}) as service:`,
+    "    answer = service.recommend(",
+    ...parameters,
+    "    )",
+    "for item in answer.items:",
+    "    print(item.rank, item.id, item.title, item.score)",
+  ].join("\n");
 }
 
 export function drawSnippet() {
-  const address = new URL("v1/recommend", document.baseURI).href;
+  const service = new URL(".", document.baseURI).href;
   const body = question(session.models[0]);
-  byId("snippet").textContent = language === "curl" ? curl(address, body) : python(address, body);
+  byId("snippet").textContent = language === "curl" ? curl(`${service}v1/recommend`, body) : python(service.replace(/\/$/, ""), body);
 }
 
 async function copy() {
