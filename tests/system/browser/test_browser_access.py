@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,10 @@ pytestmark = pytest.mark.system
 
 Opener = Callable[..., Page]
 LOOKING = (Path(__file__).parent / "looking.js").read_text(encoding="utf-8")
-FULL = "#user=user-3&item=item-1&item=item-11&model=knn&model=words&model=group&wish=bread&forget=club&attribute=%5B%22age%22%2C%2233%22%5D&filter=%5B%22categories%22%2C%22home%22%2C%22arts%22%5D"
+FULL = (
+    "#user=user-3&item=item-1&item=item-11&model=knn&model=words&model=group&wish=bread&forget=club"
+    "&attribute=%5B%22age%22%2C%2233%22%5D&filter=%5B%22categories%22%2C%22home%22%2C%22arts%22%5D"
+)
 WHERE = [pytest.param(FULL, id="playground"), pytest.param("dashboard", id="dashboard")]
 
 
@@ -61,7 +65,7 @@ def test_everything_one_can_use_has_a_name_and_a_role(path: str, open_page: Open
     assert {"banner", "navigation", "main"} <= roles
     levels = page.evaluate("levels()")
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(later - earlier <= 1 for earlier, later in zip(levels, levels[1:], strict=False)), levels
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels)), levels
 
 
 @pytest.mark.parametrize("path", WHERE)

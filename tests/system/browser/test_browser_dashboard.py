@@ -14,14 +14,18 @@ from serving import Service, serving
 pytestmark = pytest.mark.system
 
 Opener = Callable[..., Page]
+
+
+def _row(name: str, value: float) -> dict[str, object]:
+    metrics = {"ndcg@10": value, "recall@10": 2 * value, "coverage@10": 0.5}
+    interval = {"ndcg@10": [value - 0.02, value + 0.02]}
+    return {"label": name, "road": "baselines", "status": "done", "metrics": metrics, "interval": interval, "fit_seconds": 1.5, "ms_per_request": 0.2}
+
+
 RESULTS = {
     "data": {"name": "shop", "users": 60, "items": 60, "events": 540},
     "protocol": {"name": "leave-one-out"},
-    "systems": [
-        {"label": name, "road": "baselines", "status": "done", "metrics": {"ndcg@10": value, "recall@10": 2 * value, "coverage@10": 0.5}, "fit_seconds": 1.5, "ms_per_request": 0.2,
-         "interval": {"ndcg@10": [value - 0.02, value + 0.02]}}
-        for name, value in (("Popular", 0.05), ("ItemKNN", 0.1))
-    ] + [{"label": "Broken", "road": "tuned", "status": "failed", "error": "no memory", "metrics": {}}],
+    "systems": [_row("Popular", 0.05), _row("ItemKNN", 0.1), {"label": "Broken", "road": "tuned", "status": "failed", "error": "no memory", "metrics": {}}],
 }
 
 
