@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tongtu.core import Offsets, RequestBatch, Scores
 from tongtu.errors import ModelError
@@ -58,6 +59,24 @@ def newest_states(net: SequenceModel, requests: RequestBatch, last: int, ask: Ca
             hidden = net.hidden(part.to(vector.device))
             states[rows] = hidden[torch.arange(len(rows)), part.length - 1].float().cpu()
         return states
+
+
+def query_vectors(
+    net: SequenceModel, requests: RequestBatch, last: int, ask: Callable[[Batch], Batch] = lambda batch: batch, temperature: float | None = None
+) -> Scores:
+    """float32[n, D], whose products with `catalogue_vectors` are what `score_requests` gives; zeros for requests without a known item."""
+    states = newest_states(net, requests, last, ask)
+    left, _ = scaled(states, states[:0], temperature)
+    vectors: Scores = left.numpy()
+    return vectors
+
+
+def catalogue_vectors(net: SequenceModel, size: int, temperature: float | None = None) -> Scores:
+    """float32[size, D], one vector for each item code; where scores are no cosines, the network's own memory."""
+    with torch.inference_mode():
+        vectors = net.item_vectors(slice(0, size)).float().cpu()
+        found: Scores = (vectors if temperature is None else functional.normalize(vectors, dim=-1)).numpy()
+        return found
 
 
 def with_popularity(scores: Scores, requests: RequestBatch, counts: Offsets, items: slice) -> Scores:

@@ -96,7 +96,7 @@ async def asked(request: Request, kind: type[Asked]) -> Asked:
 
 def json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """An answer as JSON."""
-    return Response(orjson.dumps(content), status, dict(headers) if headers else None, "application/json")
+    return Response(orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS), status, dict(headers) if headers else None, "application/json")
 
 
 def after(cursor: str | None) -> str | None:
