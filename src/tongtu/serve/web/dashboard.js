@@ -62,7 +62,7 @@ function tiles(stats) {
     tile("In the store", plural(stats.store?.events ?? 0, "event"), `${plural(stats.store?.users ?? 0, "user")}, ${plural(stats.store?.items ?? 0, "item")}`),
   ];
   for (const [name, pool] of pools(stats)) {
-    if (pool.workers > 0) found.push(tile(`Workers, ${name}`, `${pool.alive} of ${pool.workers}`, `${plural(pool.working ?? 0, "worker")} busy, ${figure(pool.waiting ?? 0)} waiting, ${plural(pool.restarts ?? 0, "restart")}`));
+    if (pool.alive > 0 || pool.restarts > 0) found.push(tile(`Workers, ${name}`, `${pool.alive} of ${pool.workers}`, `${plural(pool.working ?? 0, "worker")} busy, ${figure(pool.waiting ?? 0)} waiting, ${plural(pool.restarts ?? 0, "restart")}`));
   }
   byId("tiles").replaceChildren(...found);
 }
