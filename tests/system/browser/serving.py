@@ -40,7 +40,9 @@ def serving(folder: Path, *arguments: str) -> Iterator[Service]:
     """`tongtu serve` with these arguments, its store and log in `folder`; SIGTERM must end it well."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
-    command = [sys.executable, "-m", "tongtu", "serve", *arguments, "--port", "0", "--workers", "1", "--store", f"sqlite:///{folder}/store.db"]
+    # A long deadline: these tests are about the pages, and share the machine with others.
+    settings = ["--port", "0", "--workers", "1", "--store", f"sqlite:///{folder}/store.db", "--set", "deadline=30"]
+    command = [sys.executable, "-m", "tongtu", "serve", *arguments, *settings]
     with log.open("wb") as errors:
         process = subprocess.Popen(command, stdout=errors, stderr=errors, stdin=subprocess.DEVNULL)
     try:

@@ -16,6 +16,10 @@ pytestmark = pytest.mark.system
 
 Opener = Callable[..., Page]
 LOOKING = (Path(__file__).parent / "looking.js").read_text(encoding="utf-8")
+WATCH_MOTION = """() => {
+  const run = Element.prototype.animate;
+  Element.prototype.animate = function (...how) { window.moved = true; return run.apply(this, how); };
+}"""
 FULL = (
     "#user=user-3&item=item-1&item=item-11&model=knn&model=words&model=group&wish=bread&forget=club"
     "&attribute=%5B%22age%22%2C%2233%22%5D&filter=%5B%22categories%22%2C%22home%22%2C%22arts%22%5D"
@@ -125,7 +129,7 @@ def test_escape_closes_and_the_focus_returns(open_page: Opener) -> None:
 def test_nothing_moves_for_those_who_asked_for_that(motion: str, moves: bool, open_page: Opener) -> None:
     page = open_page("#model=knn&item=item-1", reduced_motion=motion)
     settle(page, ["knn"])
-    page.evaluate("Element.prototype.animate = ((run) => function (...how) { window.moved = true; return run.apply(this, how); })(Element.prototype.animate)")
+    page.evaluate(WATCH_MOTION)
     page.locator("#catalogue").get_by_role("button").nth(3).click()
     settle(page, ["knn"])
     assert page.evaluate("window.moved === true") is moves
