@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tongtu.serve.refit import Refit
 
 _AGE = re.compile(r"(\d+)([smhdw])")
+_PATIENCE, _OPENING = 5.0, 600.0  # seconds for an answer, and for the service to open a model in all its workers
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -48,39 +49,36 @@ def update(
     moment = _since(model, since)
     target = out or model.resolve().with_name(f"{model.resolve().name}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     refuse_foreign(target)
-    service = None if serve is None else Client(serve, key, deadline=600)
-    if service is not None:
-        service.models()  # a wrong address or key is better told before the fit than after it
-    log = _log(store, data, moment)
+    if serve is not None:
+        with Client(serve, key, deadline=_PATIENCE) as service:
+            service.models()  # a wrong address or key is better told before the fit than after it
+    log = _log(store, data)
     done = refit(model, log, moment, FitOptions(seed=seed, device=device), blind=force)
     _report(done, moment)
     done.model.save_pretrained(target)
     print(f"model: {target}")
     if done.judged is not None and done.judged.worse and not force:
         raise ModelError(f"the new model is worse, so it is kept at {target} and not served: look at it with tongtu evaluate, or take it with --force")
-    if service is None:
-        print(f"next: tongtu update {model} ... --serve URL swaps it into a running service; so does a restart with {target}")
+    if serve is None:
+        print(f"next: tongtu serve {target}, or the next time give --serve URL, which swaps it into a running service")
         return
-    with service:
+    with Client(serve, key, deadline=_OPENING) as service:
         served = service.install_model(name or model.resolve().name, str(target.resolve()))
     print(f"served: {served.name}, version {served.version}")
 
 
-def _log(store: str, data: str | None, since: int) -> Dataset:
-    """Everything to learn from."""
+def _log(store: str, data: str | None) -> Dataset:
+    """Everything to learn from: also what an earlier update has learned, which the data set does not hold."""
     from tongtu.cli.output import note
     from tongtu.data.merging import from_arrivals, merged
     from tongtu.data.public import load
     from tongtu.serve.arrivals import read_store
-    from tongtu.serve.store.store import Store
+    from tongtu.serve.store import Store
 
     known = None if data is None else load(data)
-    opened = Store.open(store, create=False)
-    try:
-        arrivals = read_store(opened, None if known is None else since)
-    finally:
-        opened.close()
-    note(f"read {arrivals.events.height:,} events{'' if known is None else f' since {_told(since)}'}, {arrivals.items.height:,} items, {arrivals.users.height:,} users")
+    with Store.open(store, create=False) as opened:
+        arrivals = read_store(opened, seeded=known is None)
+    note(f"read {arrivals.events.height:,} events, {arrivals.items.height:,} items and {arrivals.users.height:,} users from the store")
     return from_arrivals("store", arrivals) if known is None else merged(known, arrivals)
 
 

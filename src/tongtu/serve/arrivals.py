@@ -10,36 +10,40 @@ import polars as pl
 from tongtu.data.merging import Arrivals
 
 if TYPE_CHECKING:
-    from tongtu.serve.store.store import Store
+    from tongtu.serve.store import Store
 
 _AT_ONCE = 10_000
 
 
-def read_store(store: Store, since: int | None = None) -> Arrivals:
+def read_store(store: Store, seeded: bool = True) -> Arrivals:
     """Events, catalogue and users of a store. Of the events' fields the rating is taken.
 
     Args:
         store: It.
-        since: Seconds since 1970; None for every event there is.
+        seeded: Whether events that came from a data set are taken too.
     """
     columns: dict[str, list[Any]] = {"user": [], "item": [], "time": [], "rating": []}
-    for stored in _events(store):
+    for stored in _events(store, seeded):
         event = stored.event
-        if since is None or event.time >= since:
-            for name, value in zip(columns, (event.user, event.item, event.time, event.fields.get("rating")), strict=True):
-                columns[name].append(value)
+        for name, value in zip(columns, (event.user, event.item, event.time, event.fields.get("rating")), strict=True):
+            columns[name].append(value)
     kinds = {"user": pl.String, "item": pl.String, "time": pl.Int64, "rating": pl.Float32}
     events = pl.DataFrame(columns, schema=kinds)
     if not events["rating"].count():
         events = events.drop("rating")
-    items = [{**item.fields, **({"title": item.title} if item.title else {}), "id": item.id, "text": item.text or item.title or ""} for item in _all(store.items)]
+    items = [_item(item) for item in _all(store.items)]
     users = [{**user.attributes, "id": user.id} for user in _all(store.users)]
     return Arrivals(events, _table(items, ("id", "text")), _table(users, ("id",)))
 
 
-def _events(store: Store) -> Iterator[Any]:
+def _item(item: Any) -> dict[str, Any]:
+    named = {"title": item.title} if item.title else {}
+    return {**item.fields, **named, "id": item.id, "text": item.text or item.title or ""}
+
+
+def _events(store: Store, seeded: bool) -> Iterator[Any]:
     last = 0
-    while page := store.events(last, _AT_ONCE):
+    while page := store.events(last, _AT_ONCE, seeded):
         yield from page
         last = page[-1].seq
 
