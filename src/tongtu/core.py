@@ -292,6 +292,19 @@ class Represents(Protocol):
 
 
 @runtime_checkable
+class Indexable(Protocol):
+    """A recommender whose score is a product of two vectors, so that the best items can be found without scoring all."""
+
+    def query_vectors(self, requests: Sequence[Request]) -> Scores:
+        """float32[n, width]; zeros where nothing is known of a user: such requests have no product, `recommend` answers them."""
+        ...
+
+    def item_vectors(self) -> Scores:
+        """float32[items.size, width]; `query_vectors(requests) @ item_vectors().T` is what `score` gives, but for `PAD`. Not to be written to."""
+        ...
+
+
+@runtime_checkable
 class Hears(Protocol):
     """A recommender that says whether its answers heed `Request.wish`; one without this attribute does not hear wishes."""
 

@@ -41,6 +41,10 @@ class WorkerLost(ServeError):
     """The process that worked on the question died, twice."""
 
 
+class ModelFailed(ServeError):
+    """The model failed at a question for no reason that the one who asked could mend."""
+
+
 class NotPossible(ServeError):
     """The model that was asked cannot do that."""
 

@@ -1,0 +1,63 @@
+"""How a service comes up and goes down: data and models are loaded while it already says that it lives, and is not ready."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tongtu.errors import TongtuError
+from tongtu.serve.service import Service
+from tongtu.serve.store.seed import seed
+
+
+async def warm_up(service: Service, folders: dict[str, Path]) -> None:
+    """Load data and models; `Service.failed` tells why, if that is not possible.
+
+    Args:
+        service: Which.
+        folders: Models to serve, by name.
+    """
+    try:
+        await asyncio.gather(_load_data(service), _load_models(service, folders))
+    except TongtuError as error:
+        service.fail(error)
+        return
+    except Exception as error:
+        service.log("failed to start", "error", exc_info=error)
+        service.fail(error)
+        return
+    service.warm = True
+    service.tidy()
+    service.log("ready", models={name: service.registry.pick(None, name) for name in service.registry.names()})
+    service.began_well.set()
+
+
+async def close(service: Service) -> None:
+    """End the work beside the answering, the workers, and the store."""
+    for task in list(service.aside):
+        task.cancel()
+    await asyncio.gather(*service.aside, return_exceptions=True)
+    await service.engine.close(1.0)
+    await service.store.close()
+
+
+async def _load_data(service: Service) -> None:
+    name = service.settings.data
+    if name is None:
+        return
+
+    def load_and_seed() -> None:
+        from tongtu.data.public import load
+
+        seed(service.store.sync, load(name))
+
+    await asyncio.to_thread(load_and_seed)
+
+
+async def _load_models(service: Service, folders: dict[str, Path]) -> None:
+    await service.engine.start()
+    await service.registry.restore()
+    for name, path in folders.items():
+        await service.registry.install(name, path)
+    for facts in service.registry.live():
+        await service.adopt(facts)
