@@ -74,7 +74,7 @@ def _go_on(system: SequenceSystem, start: Recommender | None) -> float | None:
     if type(start) is not type(system) or start.config != system.config:
         return None
     places = start.items.translation(system.items)
-    carry_over(system.net, start.net, places)  # type: ignore[attr-defined]
+    carry_over(system.net, start.net, places)
     return float((places[1:] > 0).mean())
 
 

@@ -1,0 +1,65 @@
+"""Promise 3: after SIGTERM under load the service says at once that it is not ready, drops no request that it accepted, and ends with 0 within 20 s.
+
+    python benchmarks/service/drain.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import time
+from typing import Any
+
+from _load import BROKEN, LATE
+from _models import random_sasrec
+from _server import Kept, begin_load, questions, start, status_of, summary, tell, workplace
+
+LIMIT, AT_ONCE = 20.0, 0.25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--rate", type=float, default=200)
+    parser.add_argument("--before", type=float, default=3, help="seconds of load before the signal")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    rounds = []
+    with workplace() as folder:
+        model = random_sasrec(folder / "shop", options.items)
+        for _ in range(options.rounds):
+            rounds.append(stopped_under_load(model, f"sqlite:///{folder / 'store.db'}", options))
+    lost = sum(one["lost"] for one in rounds)
+    answered = sum(one["answered"] for one in rounds)
+    said = max(one["not ready after"] for one in rounds)
+    slowest = max(one["seconds"] for one in rounds)
+    kept = [
+        Kept(f"not ready within {AT_ONCE} s of the signal", f"{1000 * said:.0f} ms", said <= AT_ONCE),
+        Kept("no accepted request is dropped", f"{lost} lost, {answered:,} answered in {options.rounds} stops at {options.rate:g}/s", lost == 0),
+        Kept("exit 0", str([one["status"] for one in rounds]), all(one["status"] == 0 for one in rounds)),
+        Kept(f"ended within {LIMIT:.0f} s", f"{slowest:.1f} s", slowest <= LIMIT),
+    ]
+    tell("drain", __doc__ or "", kept, {"rate": options.rate, "rounds": rounds})
+
+
+def stopped_under_load(model: Any, store: str, options: argparse.Namespace) -> dict[str, Any]:
+    with start([model], store, "--workers", "1") as server:
+        load = begin_load(server.port, options.rate, options.before + 4, questions(options.items))
+        time.sleep(options.before + 1)  # the load's own start takes a moment
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        while status_of(f"{server.url}/health/ready", 1) == 200:
+            time.sleep(0.005)
+        not_ready = time.monotonic() - began
+        status = server.process.wait(60)
+        seconds = time.monotonic() - began
+        rows = load.rows()
+    lost = [row for row in rows if row[2] in (BROKEN, LATE) or (row[2] >= 500 and row[2] != 503)]
+    answered = sum(row[2] == 200 for row in rows)
+    print(f"not ready after {1000 * not_ready:.0f} ms, ended after {seconds:.1f} s: {json.dumps(summary(rows)['statuses'])}", flush=True)
+    return {"not ready after": not_ready, "seconds": seconds, "status": status, "lost": len(lost), "answered": answered, "statuses": summary(rows)["statuses"]}
+
+
+if __name__ == "__main__":
+    main()
