@@ -300,7 +300,7 @@ class Indexable(Protocol):
         ...
 
     def item_vectors(self) -> Scores:
-        """float32[items.size, width]; `query_vectors(requests) @ item_vectors().T` is what `score` gives, but for `PAD`. Not to be written to."""
+        """float32[items.size, width], not to be written to: the products of query vectors with these are what `score` gives, but for `PAD`."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -125,13 +126,13 @@ def test_bidirectional_text_is_taken_as_written() -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "limit", "body"),
     [
-        (RecommendRequest, "k", 1000, lambda n: f'{{"k": {n}}}'),
-        (RecommendRequest, "history", 1000, lambda n: f'{{"history": [{",".join(["\"a\""] * n)}]}}'),
-        (RecommendRequest, "candidates", 10_000, lambda n: f'{{"candidates": [{",".join(["\"a\""] * n)}]}}'),
-        (RecommendRequest, "user", 512, lambda n: f'{{"user": "{"x" * n}"}}'),
-        (RecommendRequest, "wish", 4000, lambda n: f'{{"wish": "{"x" * n}"}}'),
-        (EventBatch, "events", 1000, lambda n: f'{{"events": [{",".join(["{\"user\": \"u\", \"item\": \"a\"}"] * n)}]}}'),
-        (EventBody, "key", 128, lambda n: f'{{"user": "u", "item": "a", "key": "{"x" * n}"}}'),
+        (RecommendRequest, "k", 1000, lambda n: json.dumps({"k": n})),
+        (RecommendRequest, "history", 1000, lambda n: json.dumps({"history": ["a"] * n})),
+        (RecommendRequest, "candidates", 10_000, lambda n: json.dumps({"candidates": ["a"] * n})),
+        (RecommendRequest, "user", 512, lambda n: json.dumps({"user": "x" * n})),
+        (RecommendRequest, "wish", 4000, lambda n: json.dumps({"wish": "x" * n})),
+        (EventBatch, "events", 1000, lambda n: json.dumps({"events": [{"user": "u", "item": "a"}] * n})),
+        (EventBody, "key", 128, lambda n: json.dumps({"user": "u", "item": "a", "key": "x" * n})),
     ],
 )
 def test_at_the_limit_and_one_above(kind: type, name: str, limit: int, body: object) -> None:

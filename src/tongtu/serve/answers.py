@@ -172,8 +172,8 @@ class ModelOut(BaseModel):
     language_model: bool
     path: str = Field(description="Name of its folder.")
     loaded_at: float | None = None
-    share: float
-    shadow: float
+    share: float = Field(description="Of those who ask for no model by name.")
+    shadow: float | None = Field(description="Of the users for whom it is asked beside, if it is a shadow.")
 
 
 class ModelList(BaseModel):

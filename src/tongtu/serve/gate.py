@@ -84,8 +84,6 @@ class Gate:
         if direct is None:
             async with patience:
                 await self.app(scope, receive, reply)
-            route = scope.get("route")
-            call.route = getattr(route, "path_format", "other") if route is not None else "other"
             return
         call.route = scope["path"]
         async with patience:
@@ -122,7 +120,9 @@ class Gate:
             await response_of(problem, call, scope)(scope, _nothing, reply)
 
     def _note(self, call: Call, scope: dict[str, Any], seconds: float) -> None:
-        service = self.service
+        service, route = self.service, scope.get("route")
+        if route is not None:
+            call.route = getattr(route, "path_format", "other")
         service.telemetry.answered(call.route, call.status, seconds)
         if service.settings.log_requests and scope["path"] != "/health/live" and service.telemetry.worth_a_line(call.status):
             service.log(

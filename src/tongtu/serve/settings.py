@@ -152,7 +152,7 @@ def _table(value: Any, toml: Path) -> dict[str, Any]:
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    known = {f"{PREFIX}{name.upper()}": name for name in ServeSettings.__dataclass_fields__}  # type: ignore[attr-defined]
+    known = {f"{PREFIX}{name.upper()}": name for name in ServeSettings.__dataclass_fields__}
     values: dict[str, Any] = {}
     for variable, value in env.items():
         if not variable.startswith(PREFIX):

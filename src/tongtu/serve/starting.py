@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tongtu.errors import TongtuError
+from tongtu.errors import ConfigError, TongtuError
 from tongtu.serve.service import Service
 from tongtu.serve.store.seed import seed
+
+_GIVEN = "models given"  # the setting that remembers the folders of the last start
 
 
 async def warm_up(service: Service, folders: dict[str, Path]) -> None:
@@ -56,8 +58,24 @@ async def _load_data(service: Service) -> None:
 
 async def _load_models(service: Service, folders: dict[str, Path]) -> None:
     await service.engine.start()
+    await _forget_ungiven(service, folders)
     await service.registry.restore()
     for name, path in folders.items():
-        await service.registry.install(name, path)
+        if name not in service.registry.names():
+            await service.registry.install(name, path)
+    if not service.registry.names():
+        raise ConfigError("there is no model to serve: name a model folder, as in `tongtu serve MODEL`, or make one with `tongtu fit`")
+    await service.registry.order(list(folders))
+    await service.store.call(service.store.sync.save_setting, _GIVEN, {name: str(path.resolve()) for name, path in folders.items()})
     for facts in service.registry.live():
         await service.adopt(facts)
+
+
+async def _forget_ungiven(service: Service, folders: dict[str, Path]) -> None:
+    """What was swapped in since the last start goes on; what was given then, and now is not or from another folder, does not."""
+    store = service.store
+    before = await store.call(store.sync.setting, _GIVEN) or {}
+    rows = await store.call(store.sync.models)
+    kept = [row for row in rows if row.name not in before or (row.name in folders and before[row.name] == str(folders[row.name].resolve()))]
+    if len(kept) < len(rows):
+        await store.call(store.sync.save_models, kept)

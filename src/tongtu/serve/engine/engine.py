@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tongtu.errors import ModelError
 from tongtu.files import MANIFEST
 from tongtu.serve.engine.jobs import TOGETHER, Job, Waiting
 from tongtu.serve.engine.messages import Answer, DeadlineExceeded, ModelFacts, NotPossible, Question, Reasons, UnknownVersion, facts_from, plain, reasons_from
@@ -90,7 +89,11 @@ class Engine:
             UnknownVersion: If it is not there.
         """
         self._known(version)
-        del self.facts[version]
+        self.forget(version)
+
+    def forget(self, version: str) -> None:
+        """Close a version, if it is open."""
+        self.facts.pop(version, None)
         self._ranking.forget(version)
         self._talking.forget(version)
 

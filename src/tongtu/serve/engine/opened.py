@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from tongtu.core import PAD, Codes, Extends, Hears, Indexable, Recommender, Request, TopK, Writer
+from tongtu.core import PAD, Codes, Extends, Hears, Recommender, Request, TopK, Writer
 from tongtu.errors import ModelError, TongtuError
 from tongtu.files import MANIFEST
 from tongtu.hub import is_registered, open_model, read_record
@@ -38,6 +38,7 @@ class Opened:
         self.index = VectorIndex.of(system, ann_above)
         self.language_model = type(system).__module__.startswith(_SLOW_ROADS)
         self.loaded_seconds = self.memory_mb = 0.0
+        self.conversation: Any = None
 
     def facts(self) -> dict[str, Any]:
         """`ModelFacts` as plain values."""
@@ -94,8 +95,12 @@ class Opened:
         if self.language_model and not isinstance(self.system, Writer):
             raise NotPossible(f"the model {self.named['name']} is too slow to be asked without each event in turn: ask another model for reasons")
         asked = question_from(question)
-        (request,), _ = self._requests([asked])
-        return reasons(self.system, self.index, request, asked.history, items, weigh=not self.language_model)
+        return reasons(self.system, self.index, self.request(asked), asked.history, items, weigh=not self.language_model)
+
+    def request(self, question: Question) -> Request:
+        """A question as the recommender is asked it."""
+        (request,), _ = self._requests([question])
+        return request
 
     def extended(self, items: Sequence[Sequence[str]]) -> tuple[Self, int]:
         """The model with further items, each an id and a text, and how many of them are new to it."""

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from tongtu.serve.answers import ItemOut, ItemPage, SimilarAnswer, StoredItem
 from tongtu.serve.call import Attention
 from tongtu.serve.catalogue import shown
+from tongtu.serve.engine.messages import NotPossible
 from tongtu.serve.problems import Problem
 from tongtu.serve.routes.parts import (
     Cursor,
@@ -54,9 +55,10 @@ async def similar(request: Request, id: ItemId, k: _K = 10, model: NameInQuery =
     until = service.until(call, facts)
     with Attention(call, request.receive):
         async with asyncio.timeout_at(until):
-            answer = await service.engine.similar(facts.version, id, min(k, service.settings.max_k), until)
-            if id in answer.unknown:
-                raise Problem(404, "the model does not know this item")
+            try:
+                answer = await service.engine.similar(facts.version, id, min(k, service.settings.max_k), until)
+            except NotPossible as error:
+                raise Problem(404, str(error)) from None
             rows = await service.catalogue.shown(answer.items)
     found = [{**item, "score": score, "rank": rank} for rank, (item, score) in enumerate(zip(rows, answer.scores, strict=True), 1)]
     return json({"items": found, "model": facts.name, "version": facts.version, "request_id": call.id})

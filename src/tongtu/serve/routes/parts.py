@@ -38,6 +38,7 @@ _TOLD = {
     403: "The key may not do this.",
     404: "There is none of that name or id.",
     408: "The body did not come in time.",
+    409: "It cannot be done as things are.",
     413: "The body is too large; the limit is named.",
     415: "The body is not plain JSON.",
     421: "Another host name is asked for.",
@@ -95,7 +96,7 @@ async def asked(request: Request, kind: type[Asked]) -> Asked:
 
 def json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """An answer as JSON."""
-    return Response(orjson.dumps(content), status, dict(headers) if headers else None, "application/json")
+    return Response(orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS), status, dict(headers) if headers else None, "application/json")
 
 
 def after(cursor: str | None) -> str | None:

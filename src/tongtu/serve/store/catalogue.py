@@ -52,7 +52,7 @@ def field_values(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         parts = value if isinstance(value, list | tuple) else [value]
         if len(name.encode()) <= _VALUES:
             texts = [_written(part) for part in parts[:_VALUES] if isinstance(part, str | int | float)]
-            yield from ((name, text) for text in dict.fromkeys(texts) if len(text.encode()) <= _LONGEST_VALUE)
+            yield from ((name, text) for text in dict.fromkeys(texts) if len(text.encode()) <= _LONGEST_VALUE and "\0" not in text)
 
 
 def get_items(connection: Connection, ids: Iterable[str]) -> dict[str, Item]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from tongtu.errors import StorageError
 from tongtu.serve.store.checking import EventRow
@@ -24,6 +25,8 @@ _ONE_GROUP = 5_000
 """Events written in one transaction, more only if one call brings them."""
 _WAITING = 100_000
 """Events and other jobs that may wait."""
+_FOR_ALL = (OperationalError, InterfaceError, sqlite3.OperationalError)
+"""What keeps every job from being written; anything else is the fault of one."""
 
 
 class StoreBusy(StorageError):
@@ -112,7 +115,7 @@ class Writer:
         try:
             results = self._transaction(group)
         except Exception as error:
-            if len(group) == 1 or isinstance(error, StorageError):
+            if len(group) == 1 or isinstance(error.__cause__, _FOR_ALL):
                 for job in group:
                     job.future.set_exception(error)
             else:
@@ -137,10 +140,12 @@ class Writer:
         return results
 
     def _scrub(self) -> None:
-        """Empty SQLite's log, which still holds what was deleted. While somebody reads that must wait for a later one."""
+        """Empty SQLite's log, which still holds what was deleted. While somebody reads it stays, until there is room for new events in it."""
         if self._engine.dialect.name == "sqlite":
             with suppress(DBAPIError), for_reading(self._database).connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+                for pragma in ("busy_timeout=200", "wal_checkpoint(TRUNCATE)", f"busy_timeout={patience}"):
+                    connection.exec_driver_sql(f"PRAGMA {pragma}")
 
     def _attempt(self, group: list[_Job]) -> list[Any]:
         with self._engine.begin() as connection:
