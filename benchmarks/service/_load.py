@@ -3,7 +3,8 @@
 Latencies count from the moment a request was due, so that time spent waiting for a free connection counts too. `_server.load` starts this file; each
 answer becomes a row [second it was due, milliseconds, status, Retry-After, version, first item]. Statuses below 0 are no answers at all: `REFUSED`
 (no connection), `BROKEN` (lost before an answer) and `LATE` (none within the patience). A connection that was kept open and turns out to be closed is
-replaced once, as every client does it (RFC 9110, section 9.2.2).
+replaced once, as every client does it (RFC 9110, section 9.2.2). With `--heed-ready` it behaves as a balancer does: nothing is sent any more once
+/health/ready has said no.
 """
 
 from __future__ import annotations
@@ -91,20 +92,35 @@ async def run(options: argparse.Namespace) -> list[list[Any]]:
             rows.append([round(when - began, 4), round(1000 * (time.perf_counter() - when), 3), *found])
             due.task_done()
 
+    ready = asyncio.Event()
+    ready.set()
+    watcher = asyncio.create_task(watch(ready, options)) if options.heed_ready else None
     workers = [asyncio.create_task(worker()) for _ in range(options.connections)]
     for number in range(int(options.rate * options.seconds)):
         when = began + number / options.rate
         if (wait := when - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
+        if not ready.is_set():
+            break
         due.put_nowait((when, requests[number % len(requests)]))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(options.patience + 5):
             await due.join()
-    for one in workers:
+    tasks = [*workers, *([watcher] if watcher else [])]
+    for one in tasks:
         one.cancel()
-    await asyncio.gather(*workers, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
     left = [[round(when - began, 4), 1000 * options.patience, LATE, None, None, None] for when, _ in (due.get_nowait() for _ in range(due.qsize()))]
     return rows + left
+
+
+async def watch(ready: asyncio.Event, options: argparse.Namespace) -> None:
+    """Ask for readiness ten times a second, and tell when it is over."""
+    request = raw(["GET", "/health/ready", None], options)
+    while ready.is_set():
+        if (await Connection(options.host, options.port).ask(request))[0] != 200:
+            ready.clear()
+        await asyncio.sleep(0.1)
 
 
 def raw(request: list[Any], options: argparse.Namespace) -> bytes:
@@ -126,6 +142,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--patience", type=float, default=10.0)
     parser.add_argument("--key", default="")
+    parser.add_argument("--heed-ready", action="store_true")
     options = parser.parse_args()
     try:
         import uvloop

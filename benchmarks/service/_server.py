@@ -195,12 +195,22 @@ class Load:
         return sorted(json.loads(out))
 
 
-def begin_load(port: int, rate: float, seconds: float, requests: Sequence[tuple[str, str, Any]], connections: int = 32, patience: float = 10.0) -> Load:
-    """Start open-loop load of `rate` requests a second."""
+def begin_load(
+    port: int,
+    rate: float,
+    seconds: float,
+    requests: Sequence[tuple[str, str, Any]],
+    connections: int = 32,
+    patience: float = 10.0,
+    heed_ready: bool = False,
+) -> Load:
+    """Start open-loop load of `rate` requests a second, until the service is not ready if that is heeded."""
     file = Path(tempfile.mkstemp(prefix="tongtu-load-", suffix=".json")[1])
     file.write_text(json.dumps([list(one) for one in requests]))
     command = [*cores(0), sys.executable, str(Path(__file__).with_name("_load.py")), "--port", str(port), "--rate", str(rate), "--seconds", str(seconds)]
     command += ["--requests", str(file), "--connections", str(connections), "--patience", str(patience)]
+    if heed_ready:
+        command.append("--heed-ready")
     return Load(subprocess.Popen(command, stdout=subprocess.PIPE), file)
 
 
