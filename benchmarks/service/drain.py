@@ -62,7 +62,8 @@ def stopped_under_load(model: Any, store: str, options: argparse.Namespace, heed
         rows = load.rows()
     lost = [row for row in rows if row[2] in (BROKEN, LATE) or (row[2] >= 500 and row[2] != 503)]
     answered = sum(row[2] == 200 for row in rows)
-    print(f"{'heeding' if heed_ready else 'not heeding'} readiness: not ready after {1000 * not_ready:.0f} ms, ended after {seconds:.1f} s: {json.dumps(summary(rows)['statuses'])}", flush=True)
+    who, answers = "heeding" if heed_ready else "not heeding", json.dumps(summary(rows)["statuses"])
+    print(f"{who} readiness: not ready after {1000 * not_ready:.0f} ms, ended after {seconds:.1f} s: {answers}", flush=True)
     return {"not ready after": not_ready, "seconds": seconds, "status": status, "lost": len(lost), "answered": answered, "statuses": summary(rows)["statuses"]}
 
 

@@ -124,9 +124,9 @@ class Client:
         """Store a user's attributes in place of those that were there."""
         self._ask("PUT", f"/v1/users/{_id(user)}", {"attributes": dict(attributes)})
 
-    def delete_user(self, user: str) -> None:
-        """Remove a user with all events and attributes."""
-        self._ask("DELETE", f"/v1/users/{_id(user)}")
+    def delete_user(self, user: str) -> int:
+        """Remove a user with all events and attributes; returns how many events it were."""
+        return int(self._ask("DELETE", f"/v1/users/{_id(user)}").get("events", 0))
 
     def item(self, item: str) -> ItemRow:
         """What is stored of an item."""
@@ -136,9 +136,10 @@ class Client:
         """Stored items, page by page as they are asked for."""
         return (made(ItemRow, row) for row in self._pages("/v1/items", "items", {"query": query, "category": category, "limit": limit}))
 
-    def put_item(self, item: str, text: str, title: str | None = None, fields: Mapping[str, Any] | None = None) -> None:
-        """Store an item; models that read texts recommend it from then on."""
-        self._ask("PUT", f"/v1/items/{_id(item)}", _without_none({"text": text, "title": title, "fields": fields}))
+    def put_item(self, item: str, text: str, title: str | None = None, fields: Mapping[str, Any] | None = None) -> list[str]:
+        """Store an item; returns the models that can recommend it from then on: those that know it, and those that read texts."""
+        stored = self._ask("PUT", f"/v1/items/{_id(item)}", _without_none({"text": text, "title": title, "fields": fields}))
+        return list(stored.get("recommendable", ()))
 
     def chat(self, text: str, session: str | None = None, **more: Any) -> Iterator[Part]:
         """Talk about the items: what happens, part by part.
