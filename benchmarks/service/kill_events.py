@@ -37,7 +37,7 @@ class Senders:
         self.again = 0
         self.url = ""
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(threads)]
+        self._threads = [threading.Thread(target=self._send, args=(number,), daemon=True) for number in range(threads)]
 
     def begin(self) -> None:
         for one in self._threads:

@@ -51,7 +51,7 @@ def update(
     refuse_foreign(target)
     if serve is not None:
         with Client(serve, key, deadline=_PATIENCE) as service:
-            service.models()  # a wrong address or key is better told before the fit than after it
+            service.stats()  # a wrong address, or a key that may not swap models, is better told before the fit than after it
     log = _log(store, data)
     done = refit(model, log, moment, FitOptions(seed=seed, device=device), blind=force)
     _report(done, moment)

@@ -187,6 +187,10 @@ class Client:
         """Part users among models, {"a": .9, "b": .1}, and have a `shadow` {"model", "share"} answer beside them unseen."""
         return self._ask("PUT", "/v1/traffic", _without_none({"split": dict(split), "shadow": shadow, "salt": salt}))
 
+    def stats(self) -> dict[str, Any]:
+        """Requests, latencies, events and models, as the dashboard shows them; needs a key of the scope admin."""
+        return self._ask("GET", "/v1/stats")
+
     def ready(self) -> bool:
         """Whether the service takes requests."""
         try:
