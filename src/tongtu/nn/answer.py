@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tongtu.core import Offsets, RequestBatch, Scores
 from tongtu.errors import ModelError
@@ -60,6 +61,24 @@ def newest_states(net: SequenceModel, requests: RequestBatch, last: int, ask: Ca
         return states
 
 
+def query_vectors(
+    net: SequenceModel, requests: RequestBatch, last: int, ask: Callable[[Batch], Batch] = lambda batch: batch, temperature: float | None = None
+) -> Scores:
+    """float32[n, D], whose products with `catalogue_vectors` are what `score_requests` gives; zeros for requests without a known item."""
+    states = newest_states(net, requests, last, ask)
+    left, _ = scaled(states, states[:0], temperature)
+    vectors: Scores = left.numpy()
+    return vectors
+
+
+def catalogue_vectors(net: SequenceModel, size: int, temperature: float | None = None) -> Scores:
+    """float32[size, D], one vector for each item code; where scores are no cosines, the network's own memory."""
+    with torch.inference_mode():
+        vectors = net.item_vectors(slice(0, size)).float().cpu()
+        found: Scores = (vectors if temperature is None else functional.normalize(vectors, dim=-1)).numpy()
+        return found
+
+
 def with_popularity(scores: Scores, requests: RequestBatch, counts: Offsets, items: slice) -> Scores:
     """`scores` with popularity in the rows of requests that hold no known item: the best answer to someone unknown."""
     row, place = requests.events()
@@ -76,13 +95,14 @@ def arrays_of(net: nn.Module) -> dict[str, npt.NDArray[Any]]:
 
 
 def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: object) -> None:
-    """Put saved weights into a network, which is then in evaluation mode.
+    """Let a network have saved weights, which stay where they are; it is then in evaluation mode.
 
     Raises:
         ModelError: If names or shapes do not fit.
     """
     try:
-        net.load_state_dict({name.removeprefix("net."): torch.from_numpy(array.copy()) for name, array in arrays.items() if name.startswith("net.")})
+        weights = {name.removeprefix("net."): torch.from_numpy(array) for name, array in arrays.items() if name.startswith("net.")}
+        net.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise ModelError(f"{where}: the weights do not fit the configuration ({str(error).splitlines()[-1].strip()}): fit the model again") from None
     net.eval()

@@ -169,7 +169,7 @@ class Engine:
         if "chat" not in facts.can:
             raise NotPossible(f"the model {facts.name} has no titles or texts to talk about: fit it on a data set that has them")
         stages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        body = {"question": plain(question), "text": text, "state": state, "llm": self.settings.llm}
+        body = {"question": plain(question), "text": text, "state": state, "llm": self.settings.llm, "seconds": deadline - asyncio.get_running_loop().time()}
         work = asyncio.ensure_future(self._turn(version, body, deadline, stages))
         try:
             while (part := await stages.get()) is not None:

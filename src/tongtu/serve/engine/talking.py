@@ -7,14 +7,15 @@ recommender's own order, marked "degraded".
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tongtu.config import build, plain
 from tongtu.core import Request
-from tongtu.errors import LanguageModelError, TongtuError
+from tongtu.errors import ConfigError, LanguageModelError, TongtuError
 from tongtu.llm.cached import CachedModel
-from tongtu.llm.model import Completion, Prompt, Sampling
+from tongtu.llm.model import CallsTools, Completion, LanguageModel, Likelihoods, Likely, Prompt, Sampling
 from tongtu.serve.engine.messages import question_from
 from tongtu.serve.engine.opened import Opened
 from tongtu.systems.prompted._asking import opened
@@ -22,6 +23,9 @@ from tongtu.systems.prompted.conversation import Conversation, ConversationConfi
 
 _MOST = {"candidates": 200, "top": 50}  # what a conversation takes at most, where a system may have more
 _PATIENCE = {"seconds": 20.0, "tries": 1}  # a user waits, so a server that does not answer is not asked again
+_IN_PROCESS = ("smollm2", "hf:", "unigram")
+_SMALL = {"candidates": 10, "max_tokens": 96, "lookups": 1}  # what a small model on a processor can do while a user waits
+_SHARE = 0.6  # of the time, after which the language model is not asked again: an answer that was begun must end in the rest
 
 
 def turn(model: Opened, frame: Mapping[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
@@ -29,9 +33,11 @@ def turn(model: Opened, frame: Mapping[str, Any], tell: Callable[[str], None]) -
 
     Args:
         model: Who recommends.
-        frame: "question": who talks; "text"; "state": of the turn before, or None; "llm": the language model's name, or None.
+        frame: "question": who talks; "text"; "state": of the turn before, or None; "llm": the language model's name, or None;
+            "seconds": until nobody waits any more.
         tell: Hears of each stage.
     """
+    started = time.monotonic()
     if model.conversation is None:
         tell("opening the language model")
         model.conversation = _conversation(model, frame["llm"])
@@ -41,6 +47,9 @@ def turn(model: Opened, frame: Mapping[str, Any], tell: Callable[[str], None]) -
     if frame["state"] is not None:
         _go_on(conversation, frame["state"], user)
     tell("thinking")
+    speaker = conversation.model.model
+    assert isinstance(speaker, _Hurried)
+    speaker.until = started + _SHARE * frame["seconds"]
     reply = conversation.turn(frame["text"])
     return {
         "reply": reply.text,
@@ -52,15 +61,19 @@ def turn(model: Opened, frame: Mapping[str, Any], tell: Callable[[str], None]) -
 
 
 def _conversation(model: Opened, llm: str | None) -> Conversation:
-    config = getattr(model.system, "config", None)
     own = {field.name for field in dataclasses.fields(ConversationConfig)}
-    kept = {name: value for name, value in plain(config).items() if name in own} if model.language_model else {}
-    limited = {name: min(kept[name], most) for name, most in _MOST.items() if name in kept}
-    settings = build(ConversationConfig, {**kept, **limited, **_PATIENCE, **({} if llm is None else {"llm": llm})}, "chat")
+    values = {name: value for name, value in plain(model.system.config).items() if name in own} if model.language_model else {}
+    values |= {name: min(values[name], most) for name, most in _MOST.items() if name in values}
+    values |= _PATIENCE | ({} if llm is None else {"llm": llm})
+    settings = build(ConversationConfig, values, "chat")
     try:
         speaker = opened(settings)
     except TongtuError as error:
         speaker = CachedModel(_Absent(str(error)))
+    if settings.llm.startswith(_IN_PROCESS) and not model.language_model:
+        likely = {"choice": "likelihood"} if isinstance(speaker.model, Likely) else {}
+        settings = dataclasses.replace(settings, **{**_SMALL, **likely})
+    speaker.model = _Hurried(speaker.model)
     return Conversation(model.system, speaker, config=settings)
 
 
@@ -83,3 +96,32 @@ class _Absent:
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 (frozen)
         """See `LanguageModel.complete`."""
         raise LanguageModelError(self.reason)
+
+
+class _Hurried:
+    """A language model that is not asked any more when time runs out: what it has not said by then, the recommender says."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model, self.name, self.fingerprint = model, model.name, model.fingerprint
+        self.until = 0.0
+
+    @property
+    def calls_tools(self) -> bool:
+        """See `CallsTools`."""
+        return isinstance(self.model, CallsTools) and self.model.calls_tools
+
+    def complete(self, prompts: Sequence[Prompt], sampling: Sampling = Sampling()) -> list[Completion]:  # noqa: B008 (frozen)
+        """See `LanguageModel.complete`."""
+        self._in_time()
+        return self.model.complete(prompts, sampling)
+
+    def log_likelihood(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[Likelihoods]:
+        """See `Likely.log_likelihood`."""
+        if not isinstance(self.model, Likely):
+            raise ConfigError(f"{self.name} tells no likelihoods: choose another language model, or choice=list")
+        self._in_time()
+        return self.model.log_likelihood(prompts, continuations)
+
+    def _in_time(self) -> None:
+        if time.monotonic() > self.until:
+            raise LanguageModelError("there was no time left to ask the language model")

@@ -14,6 +14,7 @@ from torch import nn
 from tongtu import hub
 from tongtu.core import FitOptions, Offsets, Recommender, Request, RequestBatch, Scores
 from tongtu.data.dataset import Dataset
+from tongtu.nn import answer
 from tongtu.nn.answer import arrays_of, load_arrays, newest_states, score_requests, with_popularity
 from tongtu.nn.batch import Batch, DrawnAnew, Examples
 from tongtu.nn.carrying import carry_over
@@ -78,21 +79,27 @@ def _go_on(system: SequenceSystem, start: Recommender | None) -> float | None:
     return float((places[1:] > 0).mean())
 
 
-def score(
-    system: SequenceSystem, requests: Sequence[Request], items: slice, last: int, ask: Callable[[Batch], Batch] = lambda history: history
-) -> Scores:
+def score(system: SequenceSystem, requests: Sequence[Request], items: slice, last: int, ask: Callable[[Batch], Batch] = lambda history: history) -> Scores:
     """Scores of a sequence model, and popularity for requests without a known item; see `score_requests`."""
     batch = RequestBatch.of(requests)
     scores = score_requests(system.net, batch, items, last, ask, system.config.loss.temperature)
     return with_popularity(scores, batch, system.counts, items)
 
 
-def user_vectors(
-    system: SequenceSystem, requests: Sequence[Request], last: int, ask: Callable[[Batch], Batch] = lambda history: history
-) -> Scores:
+def user_vectors(system: SequenceSystem, requests: Sequence[Request], last: int, ask: Callable[[Batch], Batch] = lambda history: history) -> Scores:
     """float32[n, width], the states from which `score` scores; zeros where no item of the history is known."""
     vectors: Scores = newest_states(system.net, RequestBatch.of(requests), last, ask).numpy()
     return vectors
+
+
+def query_vectors(system: SequenceSystem, requests: Sequence[Request], last: int, ask: Callable[[Batch], Batch] = lambda history: history) -> Scores:
+    """See `tongtu.core.Indexable`."""
+    return answer.query_vectors(system.net, RequestBatch.of(requests), last, ask, system.config.loss.temperature)
+
+
+def item_vectors(system: SequenceSystem) -> Scores:
+    """See `tongtu.core.Indexable`."""
+    return answer.catalogue_vectors(system.net, system.items.size, system.config.loss.temperature)
 
 
 def save(system: SequenceSystem, path: Path) -> None:
@@ -113,6 +120,7 @@ def reopen(kind: type[System], path: Path, network: Callable[[Any, int], nn.Modu
     system = kind(config)  # type: ignore[call-arg]
     system.items, system.item_text, system.counts = folder.items, folder.item_text, folder.arrays["counts"]
     system.provenance = dict(folder.facts["provenance"])
-    system.net = network(config, system.items.size)
+    with torch.device("meta"):  # weights that are drawn only to be replaced would take time and memory
+        system.net = network(config, system.items.size)
     load_arrays(system.net, folder.arrays, path)
     return system
