@@ -2,8 +2,8 @@
 
     python benchmarks/service/deadline.py
 
-The questions are ones that no worker answers in time: reasons for ten items from a history of a thousand events, in a large catalogue. Cancelled means
-that no worker works any more and nothing waits, as /metrics tells.
+The questions are ones that no worker answers in time: reasons for ten items from a history of a thousand events, all of which the model reads again
+with each left out. Cancelled means that no worker works any more and nothing waits, as /metrics tells.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ GRACE, LEAVING = 0.1, 0.25
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--deadline", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     with workplace() as folder:
-        model = random_sasrec(folder / "shop", options.items)
+        model = random_sasrec(folder / "shop", options.items, length=1000)
         with start([model], f"sqlite:///{folder / 'store.db'}", "--workers", "1", "--set", f"deadline={options.deadline}") as server:
             late = [too_slow(server, options) for _ in range(options.rounds)]
             left = [client_leaves(server) for _ in range(options.rounds)]
