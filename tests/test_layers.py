@@ -21,7 +21,7 @@ RANK = {
     **dict.fromkeys(("tuning", "train", "candidates"), 3),
     **dict.fromkeys(("systems", "evaluation", "trust"), 4),
     "scale": 5,
-    **dict.fromkeys(("report", "serve", "testing"), 6),
+    **dict.fromkeys(("report", "serve", "testing", "client"), 6),
     "cli": 7,
     "__main__": 8,
 }

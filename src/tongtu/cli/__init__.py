@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from tongtu.cli import audit, candidates, chat, compare, data, demo, doctor, evaluate, fit, keys, recommend, serve, study, systems
+from tongtu.cli import audit, candidates, chat, compare, data, demo, doctor, evaluate, fit, keys, recommend, serve, study, systems, update
 from tongtu.errors import TongtuError
 
 
@@ -74,6 +74,7 @@ app.command("audit", epilog="Example: tongtu audit model --data ml-100k --out au
 app.command("compare", epilog="Example: tongtu compare experiment.toml --out results")(compare.compare)
 app.command("study", epilog="Example: tongtu study experiments/five-tasks-ml-100k.toml --out results")(study.study)
 app.command("serve", epilog="Example: tongtu serve model other=another-model --data ml-100k")(serve.serve)
+app.command("update", epilog="Example: tongtu update model --since 7d --data shop --serve http://127.0.0.1:8000")(update.update)
 app.add_typer(keys.app, name="keys")
 app.command("doctor", epilog="Example: tongtu doctor")(doctor.doctor)
 

@@ -17,6 +17,7 @@ from tongtu.data.dataset import Dataset
 from tongtu.nn import answer
 from tongtu.nn.answer import arrays_of, load_arrays, newest_states, score_requests, with_popularity
 from tongtu.nn.batch import Batch, DrawnAnew, Examples
+from tongtu.nn.carrying import carry_over
 from tongtu.nn.sequence import Objective
 from tongtu.train.loop import train
 from tongtu.train.settings import Training
@@ -51,6 +52,7 @@ def learn(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         system.net = network()
+    known = _go_on(system, options.start)
     if options.objective is not None:
         objective = options.objective(objective)
     validate = options.validate
@@ -63,7 +65,18 @@ def learn(
         "epochs": done.epochs,
         "curves": done.curves,
     }
+    if known is not None:
+        system.provenance["started_from_weights"] = known
     return system
+
+
+def _go_on(system: SequenceSystem, start: Recommender | None) -> float | None:
+    """Put the weights of `start` into the new network, if it is of the same kind; the share of the items that it knew."""
+    if type(start) is not type(system) or start.config != system.config:
+        return None
+    places = start.items.translation(system.items)
+    carry_over(system.net, start.net, places)
+    return float((places[1:] > 0).mean())
 
 
 def score(system: SequenceSystem, requests: Sequence[Request], items: slice, last: int, ask: Callable[[Batch], Batch] = lambda history: history) -> Scores:
