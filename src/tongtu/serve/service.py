@@ -16,6 +16,7 @@ from tongtu.serve.catalogue import Catalogue
 from tongtu.serve.engine.engine import Engine
 from tongtu.serve.engine.messages import Answer, ModelFacts, Question, Reasons
 from tongtu.serve.engine.registry import Registry
+from tongtu.serve.engine.settings import EngineSettings
 from tongtu.serve.histories import Histories
 from tongtu.serve.limits import Admission, Rates
 from tongtu.serve.problems import Problem
@@ -32,6 +33,7 @@ FEW = 2_000
 """As many items that pass the filters are handed to the model as candidates; of more, it is asked for more than k, and the rest is dropped."""
 _SHADOWS = 4  # questions to a shadow at once; more are left out, so that a shadow never holds up anybody
 _PAGE = 1000
+_BATCH = 200
 _TALKS = 8  # conversations that may wait for one talker: they take long, so they have room of their own
 
 Log = Callable[..., None]
@@ -53,7 +55,7 @@ class Service:
 
     def __init__(self, settings: ServeSettings, store: AsyncStore, access: Access, log: Log = no_log) -> None:
         self.settings, self.store, self.log = settings, store, log
-        self.engine = Engine(settings)
+        self.engine = Engine(_sizes(settings))
         self.registry = Registry(self.engine, store)
         self.catalogue = Catalogue(store)
         self.histories = Histories(store, settings.max_history, settings.history_cache, settings.history_seconds, time.monotonic)
@@ -254,3 +256,16 @@ class Service:
 
 def _nothing() -> None:
     """Whoever runs a service says what to do when it fails to start."""
+
+
+def _sizes(settings: ServeSettings) -> EngineSettings:
+    """The engine's settings. Requests are counted before they reach it; of one with many questions it must be able to hold them all."""
+    room = settings.queue + _BATCH
+    return EngineSettings(
+        workers=settings.workers,
+        talkers=settings.talkers,
+        max_batch=settings.max_batch,
+        queue=room,
+        llm=settings.llm,
+        ann_above=settings.ann_above,
+    )
