@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from tongtu.core import Offsets, RequestBatch, Scores
 from tongtu.errors import ModelError
@@ -18,6 +19,7 @@ from tongtu.nn.losses import scaled
 from tongtu.nn.sequence import SequenceModel
 
 _EVENTS_AT_ONCE = 2_048
+_DRAWING = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")  # what `torch.nn.init` does to a weight, one after the other
 
 
 def score_requests(
@@ -98,6 +100,16 @@ def with_popularity(scores: Scores, requests: RequestBatch, counts: Offsets, ite
 def arrays_of(net: nn.Module) -> dict[str, npt.NDArray[Any]]:
     """The network's weights as arrays, for `tongtu.hub.save`."""
     return {f"net.{name}": tensor.detach().cpu().numpy() for name, tensor in net.state_dict().items()}
+
+
+class Undrawn(TorchFunctionMode):
+    """Inside, no weights are drawn: a network that is made to get saved ones needs none, and a large table takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in _DRAWING:
+            return named.get("tensor", args[0] if args else None)
+        return func(*args, **named)
 
 
 def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: object) -> None:
