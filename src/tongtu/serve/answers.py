@@ -108,7 +108,7 @@ class UserOut(UserSummary):
     """A user and what they met, the newest last."""
 
     history: list[SeenOut]
-    events: int = Field(description="How many events of theirs are read for a recommendation.")
+    events: int = Field(description="How many events of theirs there are.")
 
 
 class Deleted(BaseModel):

@@ -20,7 +20,8 @@ from tongtu.serve.telemetry import open_logs
 
 _BACKLOG = 2048
 _KEEP_ALIVE = 30
-_LAST_WORDS = 3.0  # seconds before the end of the drain at which what still streams is told to stop
+_CLEARING = 2.0  # seconds that workers and store may take to close
+_LAST_WORDS = 4.0  # seconds before the end of the drain at which what still streams is told to stop
 
 
 def run(settings: ServeSettings) -> int:
@@ -55,7 +56,7 @@ class Server(uvicorn.Server):
         self.linger = min(settings.linger, settings.drain / 2)
         self.drain = settings.drain
         self._stopping: float | None = None
-        left = max(1, int(settings.drain - self.linger))
+        left = max(1, int(settings.drain - self.linger - _CLEARING))
         super().__init__(
             uvicorn.Config(
                 app,

@@ -36,7 +36,8 @@ async def user(request: Request, id: UserId) -> Response:
     newest = list(zip(history.items, history.times, history.ratings, strict=True))[-_NEWEST:]
     titles = await service.catalogue.titles([entry[0] for entry in newest])
     rows = [{"item": item, "title": titles.get(item), "time": time, "rating": rating} for item, time, rating in newest]
-    return json({"id": id, "attributes": dict(known.attributes or {}), "history": rows, "events": len(history.items)})
+    events = await service.store.call(service.store.sync.n_events, id)
+    return json({"id": id, "attributes": dict(known.attributes or {}), "history": rows, "events": events})
 
 
 def _documented() -> dict[str, Any]:
