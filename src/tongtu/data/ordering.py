@@ -92,10 +92,10 @@ def repeated(user: Codes, key: Times, compared: Callable[[Rows], pl.DataFrame]) 
 
 def _grouped(user: Codes, users: int) -> tuple[Rows, Offsets]:
     """Rows grouped by user: transposing a matrix of one row is a counting sort, linear and stable."""
-    n = len(user)
-    index = np.int32 if n < 2**31 else np.int64  # the narrower, the less memory moves
     from scipy import sparse
 
+    n = len(user)
+    index = np.int32 if n < 2**31 else np.int64  # the narrower, the less memory moves
     one_row = sparse.csr_array((np.arange(n, dtype=index), user - index(1), np.array([0, n], index)), shape=(1, users))
     columns = one_row.tocsc()
     return columns.data, columns.indptr.astype(np.int64)
