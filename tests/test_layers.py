@@ -92,6 +92,7 @@ from tongtu.data.dataset import Dataset
         "import tongtu.systems; tongtu.systems.cards()",
         "import tongtu.evaluation.evaluate, tongtu.evaluation.protocol",
         "import tongtu.systems.baselines.ease, tongtu.systems.baselines.als, tongtu.systems.baselines.popular",
+        "import tongtu.serve.run, tongtu.serve.starting",
         "import sys; sys.argv = ['tongtu', '--help']\nfrom tongtu.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code",
     ],
 )

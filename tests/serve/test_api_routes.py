@@ -202,6 +202,13 @@ def test_users(served: Served) -> None:
     assert good(served, "GET", "/v1/users/p1") == {"id": "p1", "attributes": {"age": "7"}, "history": [], "events": 0}
 
 
+def test_ids_of_any_characters(served: Served) -> None:
+    for path, id in (("%0Aa%0A", "\na\n"), ("a%2Fb%2F", "a/b/"), ("%E2%80%AE", "\u202e")):
+        assert good(served, "PUT", f"/v1/users/{path}", {"attributes": {}})["id"] == id
+        assert good(served, "GET", f"/v1/users/{path}")["id"] == id
+        assert good(served, "DELETE", f"/v1/users/{path}")["id"] == id
+
+
 def test_rerank(served: Served, models: Any) -> None:
     history = first(models)
     some = ids(good(served, "POST", "/v1/recommend", {"history": history, "k": 6}))

@@ -25,7 +25,7 @@ class ItemOut(BaseModel):
 
 
 class RecommendedItem(ItemOut):
-    """An item with its place."""
+    """An item with its place; a long text is cut, GET /v1/items/{id} has it whole."""
 
     score: float
     rank: int
@@ -108,7 +108,7 @@ class UserOut(UserSummary):
     """A user and what they met, the newest last."""
 
     history: list[SeenOut]
-    events: int = Field(description="How many events of theirs are read for a recommendation.")
+    events: int = Field(description="How many events of theirs there are.")
 
 
 class Deleted(BaseModel):

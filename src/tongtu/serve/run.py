@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
 import time
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -20,7 +22,9 @@ from tongtu.serve.telemetry import open_logs
 
 _BACKLOG = 2048
 _KEEP_ALIVE = 30
-_LAST_WORDS = 3.0  # seconds before the end of the drain at which what still streams is told to stop
+_LATE = 0.5  # seconds that a new connection has to bring its request
+_CLEARING = 2.0  # seconds that workers and store may take to close
+_LAST_WORDS = 4.0  # seconds before the end of the drain at which what still streams is told to stop
 
 
 def run(settings: ServeSettings) -> int:
@@ -55,10 +59,10 @@ class Server(uvicorn.Server):
         self.linger = min(settings.linger, settings.drain / 2)
         self.drain = settings.drain
         self._stopping: float | None = None
-        left = max(1, int(settings.drain - self.linger))
+        left = max(1, int(settings.drain - self.linger - _CLEARING))
         super().__init__(
             uvicorn.Config(
-                app,  # type: ignore[arg-type]
+                app,
                 http="httptools",
                 loop="uvloop",
                 ws="none",
@@ -93,9 +97,30 @@ class Server(uvicorn.Server):
         left = begun + self.drain - _LAST_WORDS - time.monotonic()
         word = asyncio.get_running_loop().call_later(max(0.0, left), self.service.ending.set)
         self.service.log("stopping", connections=len(self.server_state.connections))
+        await self._take_last(sockets or [])
         await super().shutdown(sockets)
         word.cancel()
         self.service.log("stopped", seconds=round(time.monotonic() - begun, 2))
+
+    async def _take_last(self, sockets: list[socket.socket]) -> None:
+        """Take no more connections; those that are already open, here or in the system's queue, have a moment to bring their request."""
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            with contextlib.suppress(OSError):
+                while True:
+                    late, _ = sock.accept()
+                    late.setblocking(False)
+                    await loop.connect_accepted_socket(self._protocol, late)
+        for server in self.servers:
+            server.close()
+        until = loop.time() + _LATE
+        while loop.time() < until and any(getattr(one, "cycle", None) is None for one in self.server_state.connections):
+            await asyncio.sleep(0.02)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return protocol
 
     def _fail(self) -> None:
         self.should_exit = True
@@ -107,6 +132,7 @@ def bound(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: If there can be none.
     """
+    sock: socket.socket | None = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -114,7 +140,10 @@ def bound(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
         sock.listen(_BACKLOG)  # who comes before the loop runs waits
+        sock.setblocking(False)
     except (OSError, UnicodeError) as error:
+        if sock is not None:
+            sock.close()
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot listen on {host}:{port} ({reason}): choose another --host or --port (0 takes a free one)") from None
     return sock

@@ -6,8 +6,11 @@ import asyncio
 from pathlib import Path
 
 from tongtu.errors import ConfigError, TongtuError
+from tongtu.serve.engine.messages import Question
 from tongtu.serve.service import Service
 
+_OPENING = 600.0  # seconds that a language model may take to be opened
+_GREETING = "hello"
 _GIVEN = "models given"  # the setting that remembers the folders of the last start
 
 
@@ -31,6 +34,8 @@ async def warm_up(service: Service, folders: dict[str, Path]) -> None:
     service.tidy()
     service.log("ready", models={name: service.registry.pick(None, name) for name in service.registry.names()})
     service.began_well.set()
+    if service.settings.llm is not None:
+        service.beside(_open_talk(service))
 
 
 async def close(service: Service) -> None:
@@ -40,6 +45,19 @@ async def close(service: Service) -> None:
     await asyncio.gather(*service.aside, return_exceptions=True)
     await service.engine.close(1.0)
     await service.store.close()
+
+
+async def _open_talk(service: Service) -> None:
+    """Let a talker open the language model before anybody waits for it: that can take longer than a turn may, and would begin anew each time."""
+    facts = service.facts(None, None)
+    if "chat" not in facts.can:
+        return
+    until = asyncio.get_running_loop().time() + _OPENING
+    try:
+        async for _ in service.engine.talk(facts.version, Question(k=1), _GREETING, None, until):
+            pass
+    except TongtuError as error:
+        service.log("the language model does not talk", "warning", reason=str(error))
 
 
 async def _load_data(service: Service) -> None:
@@ -66,13 +84,19 @@ async def _load_models(service: Service, folders: dict[str, Path]) -> None:
     if not service.registry.names():
         raise ConfigError("there is no model to serve: name a model folder, as in `tongtu serve MODEL`, or make one with `tongtu fit`")
     await service.registry.order(list(folders))
-    await service.store.call(service.store.sync.save_setting, _GIVEN, {name: str(path.resolve()) for name, path in folders.items()})
+    if folders:
+        await service.store.call(service.store.sync.save_setting, _GIVEN, {name: str(path.resolve()) for name, path in folders.items()})
     for facts in service.registry.live():
         await service.adopt(facts)
 
 
 async def _forget_ungiven(service: Service, folders: dict[str, Path]) -> None:
-    """What was swapped in since the last start goes on; what was given then, and now is not or from another folder, does not."""
+    """What was swapped in since the last start goes on; what was given then, and now is not or from another folder, does not.
+
+    A start without any model goes on with all.
+    """
+    if not folders:
+        return
     store = service.store
     before = await store.call(store.sync.setting, _GIVEN) or {}
     rows = await store.call(store.sync.models)

@@ -71,8 +71,8 @@ def _conversation(model: Opened, llm: str | None) -> Conversation:
     except TongtuError as error:
         speaker = CachedModel(_Absent(str(error)))
     if settings.llm.startswith(_IN_PROCESS) and not model.language_model:
-        likely = {"choice": "likelihood"} if isinstance(speaker.model, Likely) else {}
-        settings = dataclasses.replace(settings, **{**_SMALL, **likely})
+        small: dict[str, Any] = {**_SMALL, **({"choice": "likelihood"} if isinstance(speaker.model, Likely) else {})}
+        settings = dataclasses.replace(settings, **small)
     speaker.model = _Hurried(speaker.model)
     return Conversation(model.system, speaker, config=settings)
 

@@ -45,7 +45,7 @@ async def items(request: Request, query: Words = "", category: _Category = None,
     return json({"items": [shown(item) for item in rows], "next": cursor_of(last)})
 
 
-@router.get("/v1/items/{id:path}/similar", summary="Items like one", responses={**gives(SimilarAnswer, "Items, the most similar first."), **problems(404)})
+@router.get("/v1/items/{id:whole}/similar", summary="Items like one", responses={**gives(SimilarAnswer, "Items, the most similar first."), **problems(404)})
 async def similar(request: Request, id: ItemId, k: _K = 10, model: NameInQuery = None) -> Response:
     """Items that the model holds to be close to one."""
     service, call = service_of(request), call_of(request)
@@ -64,7 +64,7 @@ async def similar(request: Request, id: ItemId, k: _K = 10, model: NameInQuery =
     return json({"items": found, "model": facts.name, "version": facts.version, "request_id": call.id})
 
 
-@router.get("/v1/items/{id:path}", summary="One item", responses={**gives(ItemOut, "The item."), **problems(404)})
+@router.get("/v1/items/{id:whole}", summary="One item", responses={**gives(ItemOut, "The item."), **problems(404)})
 async def item(request: Request, id: ItemId) -> Response:
     """An item, its text whole."""
     found = await service_of(request).catalogue.item(id)
@@ -74,11 +74,11 @@ async def item(request: Request, id: ItemId) -> Response:
 
 
 def _documented() -> dict[str, Any]:
-    told = takes(ItemBody)
+    told = takes(ItemBody, 404)
     return {**told, "responses": {**gives(StoredItem, "The item is stored."), **told["responses"]}}
 
 
-@router.put("/v1/items/{id:path}", summary="Write an item", **_documented())
+@router.put("/v1/items/{id:whole}", summary="Write an item", **_documented())
 async def put_item(request: Request, id: ItemId) -> Response:
     """Add an item or replace it. Models that read texts can recommend a new one as soon as this is answered."""
     body, service = await asked(request, ItemBody), service_of(request)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import orjson
 from fastapi import Path, Query
 from pydantic import BaseModel
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -47,6 +48,23 @@ _TOLD = {
     503: "The service has all the work it can take, or is not ready; see Retry-After.",
     504: "No answer within the deadline.",
 }
+
+
+class Whole(Convertor[str]):
+    """An id in a path, whatever it holds: slashes, and line breaks too, which the framework's own "path" leaves out."""
+
+    regex = r"[\s\S]+"
+
+    def convert(self, value: str) -> str:
+        """The id."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """The id."""
+        return value
+
+
+register_url_convertor("whole", Whole())
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -25,7 +25,7 @@ async def users(request: Request, query: Words = "", limit: Limit = 20, cursor: 
     return json({"users": [{"id": user.id, "attributes": dict(user.attributes)} for user in page.rows], "next": cursor_of(page.next)})
 
 
-@router.get("/v1/users/{id:path}", summary="One user", responses={**gives(UserOut, "The user."), **problems(404)})
+@router.get("/v1/users/{id:whole}", summary="One user", responses={**gives(UserOut, "The user."), **problems(404)})
 async def user(request: Request, id: UserId) -> Response:
     """What is known of a user, and their last 50 events, the newest last."""
     service = service_of(request)
@@ -36,15 +36,16 @@ async def user(request: Request, id: UserId) -> Response:
     newest = list(zip(history.items, history.times, history.ratings, strict=True))[-_NEWEST:]
     titles = await service.catalogue.titles([entry[0] for entry in newest])
     rows = [{"item": item, "title": titles.get(item), "time": time, "rating": rating} for item, time, rating in newest]
-    return json({"id": id, "attributes": dict(known.attributes or {}), "history": rows, "events": len(history.items)})
+    events = await service.store.call(service.store.sync.n_events, id)
+    return json({"id": id, "attributes": dict(known.attributes or {}), "history": rows, "events": events})
 
 
 def _documented() -> dict[str, Any]:
-    told = takes(UserBody)
+    told = takes(UserBody, 404)
     return {**told, "responses": {**gives(UserSummary, "The user is stored."), **told["responses"]}}
 
 
-@router.put("/v1/users/{id:path}", summary="Describe a user", **_documented())
+@router.put("/v1/users/{id:whole}", summary="Describe a user", **_documented())
 async def put_user(request: Request, id: UserId) -> Response:
     """Add a user, or replace what is known of them. Their events stay."""
     body, service = await asked(request, UserBody), service_of(request)
@@ -53,7 +54,7 @@ async def put_user(request: Request, id: UserId) -> Response:
     return json({"id": id, "attributes": body.attributes})
 
 
-@router.delete("/v1/users/{id:path}", summary="Forget a user", responses={**gives(Deleted, "The user is forgotten."), **problems()})
+@router.delete("/v1/users/{id:whole}", summary="Forget a user", responses={**gives(Deleted, "The user is forgotten."), **problems(404)})
 async def delete_user(request: Request, id: UserId) -> Response:
     """Delete a user's attributes and events. Models that learnt from them keep what they learnt until they are fitted anew."""
     service = service_of(request)
