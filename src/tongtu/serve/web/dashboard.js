@@ -137,7 +137,8 @@ byId("pause").addEventListener("click", () => {
   paused = !paused;
   byId("pause").setAttribute("aria-pressed", String(paused));
   byId("pause").textContent = paused ? "Go on" : "Pause";
-  if (!paused) tick();
+  if (paused) clearTimeout(timer);
+  else tick();
 });
 document.addEventListener("visibilitychange", () => !document.hidden && !paused && tick());
 document.addEventListener("tongtu-key", () => (tick(), loadComparison()));
