@@ -15,7 +15,7 @@ import tongtu
 ROOT = Path(tongtu.__file__).parent
 # A part may import those of lower rank, and those of its own rank only if it is itself the same part.
 RANK = {
-    **dict.fromkeys(("errors", "core", "config", "vocab", "files", "hub", "progress", "ranking", "pretrained"), 0),
+    **dict.fromkeys(("errors", "core", "config", "vocab", "files", "hub", "progress", "ranking", "tensors", "pretrained"), 0),
     "data": 1,
     **dict.fromkeys(("nn", "text", "semantic", "decode", "llm"), 2),
     **dict.fromkeys(("tuning", "train", "candidates"), 3),

@@ -95,13 +95,14 @@ def arrays_of(net: nn.Module) -> dict[str, npt.NDArray[Any]]:
 
 
 def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: object) -> None:
-    """Put saved weights into a network, which is then in evaluation mode.
+    """Let a network have saved weights, which stay where they are; it is then in evaluation mode.
 
     Raises:
         ModelError: If names or shapes do not fit.
     """
     try:
-        net.load_state_dict({name.removeprefix("net."): torch.from_numpy(array.copy()) for name, array in arrays.items() if name.startswith("net.")})
+        weights = {name.removeprefix("net."): torch.from_numpy(array) for name, array in arrays.items() if name.startswith("net.")}
+        net.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise ModelError(f"{where}: the weights do not fit the configuration ({str(error).splitlines()[-1].strip()}): fit the model again") from None
     net.eval()

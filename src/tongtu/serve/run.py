@@ -33,7 +33,7 @@ def run(settings: ServeSettings) -> int:
         TongtuError: If the service cannot be started: a setting, the store, the port or a model is at fault.
     """
     app = create_app(settings, open_logs(settings.logs))
-    sock = _bound(settings.host, settings.port)
+    sock = bound(settings.host, settings.port)
     server = Server(app, settings)
     _greet(app.service, sock)
     server.run(sockets=[sock])
@@ -101,7 +101,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises:
@@ -113,6 +113,7 @@ def _bound(host: str, port: int) -> socket.socket:
         sock = socket.socket(family, kind, protocol)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
+        sock.listen(_BACKLOG)  # who comes before the loop runs waits
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot listen on {host}:{port} ({reason}): choose another --host or --port (0 takes a free one)") from None

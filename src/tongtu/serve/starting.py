@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tongtu.errors import ConfigError, TongtuError
 from tongtu.serve.service import Service
-from tongtu.serve.store.seed import seed
 
 _GIVEN = "models given"  # the setting that remembers the folders of the last start
 
@@ -50,6 +49,7 @@ async def _load_data(service: Service) -> None:
 
     def load_and_seed() -> None:
         from tongtu.data.public import load
+        from tongtu.serve.store.seed import seed
 
         seed(service.store.sync, load(name))
 

@@ -107,6 +107,7 @@ def reopen(kind: type[System], path: Path, network: Callable[[Any, int], nn.Modu
     system = kind(config)  # type: ignore[call-arg]
     system.items, system.item_text, system.counts = folder.items, folder.item_text, folder.arrays["counts"]
     system.provenance = dict(folder.facts["provenance"])
-    system.net = network(config, system.items.size)
+    with torch.device("meta"):  # weights that are drawn only to be replaced would take time and memory
+        system.net = network(config, system.items.size)
     load_arrays(system.net, folder.arrays, path)
     return system
