@@ -111,6 +111,8 @@ async function tick() {
   clearTimeout(timer);
   try {
     const [stats, { models }] = await Promise.all([call("GET", "v1/stats"), call("GET", "v1/models")]);
+    // Probes and scrapes come by the clock: they are no traffic.
+    stats.requests = stats.requests.filter(({ route }) => route.startsWith("/v1/"));
     sample(stats);
     byId("trouble").replaceChildren();
     byId("state").textContent = `Up for ${uptime(stats.uptime_seconds)}, ${plural(models.length, "model")} served.`;
