@@ -83,6 +83,7 @@ def test_a_restart_serves_the_same_unless_told_otherwise(models: dict[str, Path]
 
     assert start(f"a={models['popular']}") == {"a": "ease", "b": "popular"}
     assert start(f"a={models['popular']}") == {"a": "ease", "b": "popular"}
+    assert start() == {"a": "ease", "b": "popular"}
     again = start(f"c={models['textknn']}")
     assert again == {"b": "popular", "c": "textknn"}
     assert next(iter(again)) == "c"

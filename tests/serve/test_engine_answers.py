@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -263,14 +265,16 @@ def test_a_damaged_folder_leaves_everything_as_it_was(models: dict[str, Path], t
     run(work, workers=2)
 
 
-def test_the_front_imports_nothing_heavy() -> None:
-    import subprocess
-    import sys
-
-    check = (
-        "import sys, tongtu.serve.engine.engine, tongtu.serve.engine.registry\n"
-        "assert not {'torch', 'transformers', 'numpy', 'polars', 'scipy'} & set(sys.modules)"
-    )
+@pytest.mark.parametrize(
+    ("does", "lacks"),
+    [
+        ("import tongtu.serve.engine.engine, tongtu.serve.engine.registry", "torch transformers numpy polars scipy"),
+        ("from tongtu.serve.engine.opened import prepare; prepare('tongtu.systems.baselines.ease:EASE')", "torch transformers scipy"),
+        ("from tongtu.hub import open_model; open_model({sasrec!r})", "transformers scipy accelerate optuna faiss torch._dynamo"),
+    ],
+)
+def test_nothing_is_imported_that_is_not_needed(models: dict[str, Path], does: str, lacks: str) -> None:
+    check = f"import sys\n{does.format(sasrec=str(models['sasrec']))}\nfound = set({lacks.split()!r}) & set(sys.modules)\nassert not found, found"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from tongtu.core import Offsets, RequestBatch, Scores
 from tongtu.errors import ModelError
@@ -18,6 +19,7 @@ from tongtu.nn.losses import scaled
 from tongtu.nn.sequence import SequenceModel
 
 _EVENTS_AT_ONCE = 2_048
+_DRAWING = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")  # what `torch.nn.init` does to a weight, one after the other
 
 
 def score_requests(
@@ -50,15 +52,21 @@ def newest_states(net: SequenceModel, requests: RequestBatch, last: int, ask: Ca
     with torch.inference_mode():
         batch = request_batch(requests, last)
         vector = net.item_vectors(slice(0, 1))
+        if len(requests) and batch.item.numel() <= _EVENTS_AT_ONCE and int(batch.length.min()) > 0:
+            return _states(net, ask(batch), vector.device)
         states = torch.zeros(len(requests), vector.shape[1])
         known = torch.argsort(batch.length, stable=True)
         known = known[batch.length[known] > 0]
         for place in blocks(batch.length[known]):
             rows = known[place]
-            part = ask(trimmed(batch, rows))
-            hidden = net.hidden(part.to(vector.device))
-            states[rows] = hidden[torch.arange(len(rows)), part.length - 1].float().cpu()
+            states[rows] = _states(net, ask(trimmed(batch, rows)), vector.device)
         return states
+
+
+def _states(net: SequenceModel, batch: Batch, device: torch.device) -> Tensor:
+    """States [B, D] at the end of each sequence."""
+    hidden = net.hidden(batch.to(device))
+    return hidden[torch.arange(len(batch.length)), batch.length - 1].float().cpu()
 
 
 def query_vectors(
@@ -92,6 +100,16 @@ def with_popularity(scores: Scores, requests: RequestBatch, counts: Offsets, ite
 def arrays_of(net: nn.Module) -> dict[str, npt.NDArray[Any]]:
     """The network's weights as arrays, for `tongtu.hub.save`."""
     return {f"net.{name}": tensor.detach().cpu().numpy() for name, tensor in net.state_dict().items()}
+
+
+class Undrawn(TorchFunctionMode):
+    """Inside, no weights are drawn: a network that is made to get saved ones needs none, and a large table takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in _DRAWING:
+            return named.get("tensor", args[0] if args else None)
+        return func(*args, **named)
 
 
 def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: object) -> None:

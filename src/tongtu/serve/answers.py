@@ -25,7 +25,7 @@ class ItemOut(BaseModel):
 
 
 class RecommendedItem(ItemOut):
-    """An item with its place."""
+    """An item with its place; a long text is cut, GET /v1/items/{id} has it whole."""
 
     score: float
     rank: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _CACHED = 100_000
 _TITLE = 120
 _TEXT = 300
+_FRESH = 5.0  # seconds that it is remembered which items pass a filter
+_FILTERS = 100
 _ALIKE = 50  # items that are looked at for the one of a text
 _WORDS = 8  # words of a search that count
 
@@ -36,7 +39,7 @@ class FolderItems:
 
     def item(self, id: str) -> Item | None:
         """One item, if it is there."""
-        place = bisect.bisect_left(self.ids, id)  # type: ignore[arg-type]
+        place = bisect.bisect_left(self.ids, id)
         if place == len(self.ids) or self.ids[place] != id:
             return None
         return Item(id, "" if self.text is None else self.text[place] or "")
@@ -45,7 +48,7 @@ class FolderItems:
         """Up to `limit` items behind `after` whose text holds all words of `query`, without regard to case."""
         import polars as pl
 
-        place = 0 if after is None else bisect.bisect_right(self.ids, after)  # type: ignore[arg-type]
+        place = 0 if after is None else bisect.bisect_right(self.ids, after)
         frame = pl.DataFrame({"id": self.ids, "text": pl.Series([""] * len(self.ids)) if self.text is None else self.text}).slice(place)
         for word in query.lower().split()[:_WORDS]:
             frame = frame.filter(pl.col("text").str.to_lowercase().str.contains(word, literal=True))
@@ -78,6 +81,7 @@ class Catalogue:
         self.store = store
         self.folders: dict[str, FolderItems] = {}
         self.cache: OrderedDict[str, Shown | None] = OrderedDict()
+        self.matched: OrderedDict[Any, tuple[frozenset[str], float]] = OrderedDict()
 
     async def add_folder(self, version: str, path: Path) -> None:
         """Know the items of a model that is about to be served."""
@@ -137,8 +141,20 @@ class Catalogue:
         rows = [found[id] for id in sorted(found)[: limit + 1]]
         return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
 
+    async def matching(self, filters: Mapping[str, Sequence[str]]) -> frozenset[str]:
+        """Ids of the items that have, in each field, one of the values; as of a few seconds ago."""
+        key = tuple((field, tuple(values)) for field, values in sorted(filters.items()))
+        kept = self.matched.get(key)
+        if kept is None or kept[1] < time.monotonic():
+            found = frozenset(await self.store.call(self.store.sync.matching, filters))
+            kept = self.matched[key] = found, time.monotonic() + _FRESH
+            if len(self.matched) > _FILTERS:
+                self.matched.popitem(last=False)
+        return kept[0]
+
     def changed(self, ids: Iterable[str]) -> None:
         """Items were written: read them anew."""
+        self.matched.clear()
         for id in ids:
             self.cache.pop(id, None)
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tongtu.serve.call import Call, Message, Receive, Send
+from tongtu.serve.limits import Admission
 from tongtu.serve.problems import MEDIA, Problem, problem_of
 from tongtu.serve.security import HEADERS, scope_for
 from tongtu.serve.service import Service
@@ -44,11 +45,12 @@ class Gate:
         call = Call(scope, loop.time())
         scope["call"], scope["service"] = call, self.service
         reply = self._replying(call, send)
-        admitted = False
+        room: Admission | None = None
         try:
             if await self._let_in(call, scope):
-                self.service.admission.enter()
-                admitted = True
+                wanted = self.service.talks if scope["path"] == "/v1/chat" else self.service.admission
+                wanted.enter()
+                room = wanted
             await self._answer(call, scope, receive, reply)
         except asyncio.CancelledError:
             if not call.left:
@@ -57,8 +59,8 @@ class Gate:
         except Exception as error:
             await self._fail(call, scope, reply, error)
         finally:
-            if admitted:
-                self.service.admission.leave()
+            if room is not None:
+                room.leave()
             self._note(call, scope, loop.time() - call.began)
 
     async def _let_in(self, call: Call, scope: dict[str, Any]) -> bool:

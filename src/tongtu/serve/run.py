@@ -58,7 +58,7 @@ class Server(uvicorn.Server):
         left = max(1, int(settings.drain - self.linger))
         super().__init__(
             uvicorn.Config(
-                app,  # type: ignore[arg-type]
+                app,
                 http="httptools",
                 loop="uvloop",
                 ws="none",
@@ -107,6 +107,7 @@ def bound(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: If there can be none.
     """
+    sock: socket.socket | None = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -115,6 +116,8 @@ def bound(host: str, port: int) -> socket.socket:
         sock.bind(address)
         sock.listen(_BACKLOG)  # who comes before the loop runs waits
     except (OSError, UnicodeError) as error:
+        if sock is not None:
+            sock.close()
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot listen on {host}:{port} ({reason}): choose another --host or --port (0 takes a free one)") from None
     return sock

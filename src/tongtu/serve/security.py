@@ -23,7 +23,7 @@ HEADERS = (
 )
 _WRITING = {"events", "items", "users"}
 _GOVERNING = {"models", "traffic", "stats", "keys"}
-_TRUSTED = 10.0  # seconds that a key is remembered: as long as a revoked one may live on
+_TRUSTED = 1.0  # seconds that a key is remembered: as long as a revoked one may live on
 _KEYS = 4096
 _LONGEST = 200
 

@@ -16,7 +16,7 @@ from tongtu.serve.catalogue import Catalogue
 from tongtu.serve.engine.engine import Engine
 from tongtu.serve.engine.messages import Answer, ModelFacts, Question, Reasons
 from tongtu.serve.engine.registry import Registry
-from tongtu.serve.filters import FEW, passes
+from tongtu.serve.engine.settings import EngineSettings
 from tongtu.serve.histories import Histories
 from tongtu.serve.limits import Admission, Rates
 from tongtu.serve.problems import Problem
@@ -29,8 +29,12 @@ from tongtu.serve.store.records import Item
 from tongtu.serve.telemetry import Telemetry
 
 EXPLAINED = 10
+FEW = 2_000
+"""As many items that pass the filters are handed to the model as candidates; of more, it is asked for more than k, and the rest is dropped."""
 _SHADOWS = 4  # questions to a shadow at once; more are left out, so that a shadow never holds up anybody
 _PAGE = 1000
+_BATCH = 200
+_TALKS = 8  # conversations that may wait for one talker: they take long, so they have room of their own
 
 Log = Callable[..., None]
 
@@ -51,7 +55,7 @@ class Service:
 
     def __init__(self, settings: ServeSettings, store: AsyncStore, access: Access, log: Log = no_log) -> None:
         self.settings, self.store, self.log = settings, store, log
-        self.engine = Engine(settings)
+        self.engine = Engine(_sizes(settings))
         self.registry = Registry(self.engine, store)
         self.catalogue = Catalogue(store)
         self.histories = Histories(store, settings.max_history, settings.history_cache, settings.history_seconds, time.monotonic)
@@ -59,6 +63,7 @@ class Service:
         self.telemetry = Telemetry()
         self.guard = Guard(settings, access, store.find_key, time.monotonic)
         self.rates, self.admission = Rates(settings.rate, time.monotonic), Admission(settings.queue)
+        self.talks = Admission(_TALKS * settings.talkers)
         self.model_roots: tuple[Path, ...] = ()
         self.report: bytes | None = None
         self.warm, self.draining = False, False
@@ -146,19 +151,17 @@ class Service:
         """The model's answer, with only items that pass the filters."""
         if not asked.filters:
             return await self.engine.recommend(facts.version, put, until)
-        some = await self.store.call(self.store.sync.matching, asked.filters)
-        if len(some) <= FEW:
-            matching = set(some)
-            within = some if put.candidates is None else [id for id in put.candidates if id in matching]
+        matching = await self.catalogue.matching(asked.filters)
+        if len(matching) <= FEW:
+            within = matching if put.candidates is None else [id for id in put.candidates if id in matching]
             answer = await self.engine.recommend(facts.version, replace(put, candidates=tuple(within)), until)
-            unasked = frozenset() if put.candidates is not None else frozenset(some)
+            unasked = frozenset() if put.candidates is not None else matching
             return replace(answer, unknown=tuple(id for id in answer.unknown if id not in unasked))
         k = put.k
         while True:
             k = min(4 * k, max(facts.items, put.k))
             answer = await self.engine.recommend(facts.version, replace(put, k=k), until)
-            items = await self.catalogue.shown(answer.items)
-            keep = [place for place, item in enumerate(items) if passes(item["fields"], asked.filters)][: put.k]
+            keep = [place for place, id in enumerate(answer.items) if id in matching][: put.k]
             if len(keep) == put.k or len(answer.items) < k or k >= facts.items:
                 return shorter(answer, keep)
 
@@ -253,3 +256,16 @@ class Service:
 
 def _nothing() -> None:
     """Whoever runs a service says what to do when it fails to start."""
+
+
+def _sizes(settings: ServeSettings) -> EngineSettings:
+    """The engine's settings. Requests are counted before they reach it; of one with many questions it must be able to hold them all."""
+    room = settings.queue + _BATCH
+    return EngineSettings(
+        workers=settings.workers,
+        talkers=settings.talkers,
+        max_batch=settings.max_batch,
+        queue=room,
+        llm=settings.llm,
+        ann_above=settings.ann_above,
+    )

@@ -39,7 +39,7 @@ class ServeSettings:
         talkers: Processes for what a language model does, started at the first need.
         llm: Language model of the chat.
         max_batch: Most questions that one forward pass answers.
-        queue: Most questions in hand; beyond that comes 503.
+        queue: Most requests in hand; beyond that comes 503 at once, so that those inside are answered soon. Slow models that gain by batches want more.
         deadline, llm_deadline: Seconds until a question, or one to a language model, is given up.
         drain: Seconds that a stop may take.
         linger: Seconds that it goes on accepting connections after it said that it is not ready, so that balancers learn of it.
@@ -65,7 +65,7 @@ class ServeSettings:
     talkers: Annotated[int, Field(ge=1, le=64)] = 1
     llm: str | None = None
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 64
-    queue: Annotated[int, Field(ge=1, le=100_000)] = 64
+    queue: Annotated[int, Field(ge=1, le=100_000)] = 32
     deadline: Annotated[float, Field(gt=0, le=600)] = 2.0
     llm_deadline: Annotated[float, Field(gt=0, le=3600)] = 30.0
     drain: Annotated[float, Field(gt=0, le=600)] = 20.0

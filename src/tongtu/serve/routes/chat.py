@@ -27,7 +27,7 @@ _EVENT = {
     "properties": {"event": {"enum": ["stage", "reply", "items", "done", "problem"]}, "data": {"type": "string", "description": "JSON."}},
     "required": ["event", "data"],
 }
-_STREAM = {
+_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events: `stage` (what it is doing), `reply` (text), `items` (ids and titles), then `done` (session) or `problem`.",
         "content": {"text/event-stream": {"schema": _EVENT}},

@@ -5,8 +5,6 @@ import { bdi, byId, h, spoken } from "./dom.js";
 import { choose, question, session } from "./session.js";
 import { able, served } from "./settings.js";
 
-const STAGES = { understanding: "Understanding what you mean", recommending: "Asking the recommender", answering: "Writing an answer" };
-
 let talk = null; // the id by which the service remembers the conversation
 let running = null;
 
@@ -31,7 +29,7 @@ function offered(items) {
 function part(line, { event, data }) {
   const waiting = line.querySelector(".stage");
   if (event === "stage") {
-    waiting.textContent = `${STAGES[data.stage] || data.stage}…`;
+    waiting.textContent = `${data.stage.charAt(0).toUpperCase()}${data.stage.slice(1)}…`;
   } else if (event === "reply") {
     waiting.hidden = true;
     line.insertBefore(h("p", {}, bdi(data.text ?? data.reply ?? "")), waiting);
@@ -53,8 +51,15 @@ async function send(text) {
   const line = say("theirs", h("p", { class: "stage" }, "Thinking…"));
   running = new AbortController();
   busy(true);
-  try {
+  const turn = async () => {
     for await (const piece of stream("v1/chat", { session: talk ?? undefined, text, user, history, model: partner() }, running.signal)) part(line, piece);
+  };
+  try {
+    await turn().catch((error) => {
+      if (error.status !== 404 || talk === null) throw error;
+      talk = null; // the service forgot the conversation, after half an hour or a restart: begin a new one
+      return turn();
+    });
   } catch (error) {
     line.append(h("p", { class: "problem" }, error.name === "AbortError" ? "Stopped." : error.message));
   } finally {

@@ -15,7 +15,7 @@ from tongtu import hub
 from tongtu.core import FitOptions, Offsets, Recommender, Request, RequestBatch, Scores
 from tongtu.data.dataset import Dataset
 from tongtu.nn import answer
-from tongtu.nn.answer import arrays_of, load_arrays, newest_states, score_requests, with_popularity
+from tongtu.nn.answer import Undrawn, arrays_of, load_arrays, newest_states, score_requests, with_popularity
 from tongtu.nn.batch import Batch, DrawnAnew, Examples
 from tongtu.nn.sequence import Objective
 from tongtu.train.loop import train
@@ -107,7 +107,7 @@ def reopen(kind: type[System], path: Path, network: Callable[[Any, int], nn.Modu
     system = kind(config)  # type: ignore[call-arg]
     system.items, system.item_text, system.counts = folder.items, folder.item_text, folder.arrays["counts"]
     system.provenance = dict(folder.facts["provenance"])
-    with torch.device("meta"):  # weights that are drawn only to be replaced would take time and memory
+    with Undrawn():
         system.net = network(config, system.items.size)
     load_arrays(system.net, folder.arrays, path)
     return system
