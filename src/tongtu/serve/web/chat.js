@@ -22,7 +22,9 @@ function say(who, ...children) {
 
 function offered(items) {
   const pair = (item) => (Array.isArray(item) ? { id: item[0], title: item[1] } : item);
-  const button = (item) => h("button", { type: "button", class: "pick", onclick: () => choose(item) }, h("span", { class: "sign", "aria-hidden": "true" }, "+"), bdi(item.title || item.id, { class: "title" }), spoken(", add to the history"));
+  const sign = () => h("span", { class: "sign", "aria-hidden": "true" }, "+");
+  const button = (item) =>
+    h("button", { type: "button", class: "pick", onclick: () => choose(item) }, sign(), bdi(item.title || item.id, { class: "title" }), spoken(", add to the history"));
   return h("ul", { class: "catalogue", "aria-label": "Recommended in this answer" }, ...items.map(pair).map((item) => h("li", {}, button(item))));
 }
 
@@ -80,7 +82,8 @@ export function drawChat() {
   byId("chat-form").hidden = name === undefined;
   const note = byId("chat-note");
   note.hidden = byId("chat-log").childElementCount > 0 && name !== undefined;
-  note.replaceChildren(...(name === undefined ? ["None of these models can hold a conversation: start the service with ", h("code", {}, "--llm"), "."] : ["Say what you are after; ", bdi(name), " answers with items of the catalogue."]));
+  if (name === undefined) note.replaceChildren("None of these models can hold a conversation: serve one whose items have texts, with ", h("code", {}, "--llm"), ".");
+  else note.replaceChildren("Say what you are after; ", bdi(name), " answers with items of the catalogue.");
 }
 
 export function watchChat() {
