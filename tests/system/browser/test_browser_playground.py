@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -194,6 +195,12 @@ def test_a_conversation(open_page: Opener) -> None:
     title = offered.first.locator(".title").inner_text()
     offered.first.get_by_role("button").click()
     expect(page.locator("#history > li")).to_have_text(re.compile(f"^{re.escape(title)}"))
+
+    def forgotten(route: Route) -> None:
+        body = json.loads(route.request.post_data or "{}")
+        route.continue_(post_data=json.dumps({**body, "session": "gone"} if "session" in body else body))
+
+    page.route("**/v1/chat", forgotten)  # the service answers 404 to that, and a new conversation begins
     page.get_by_label("Your message").fill("no grinder")
     page.get_by_role("button", name="Send").click()
     expect(log.get_by_role("list", name="Recommended in this answer")).to_have_count(2, timeout=60_000)

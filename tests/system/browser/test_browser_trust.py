@@ -82,6 +82,14 @@ def test_what_fails_is_said_and_can_be_tried_again(open_page: Opener, service: S
     assert listed(page, "words") == service.ids(history=["item-1"], model="words", k=6)
 
 
+def test_a_page_that_was_opened_too_early_goes_on_by_itself(open_page: Opener, shop: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, f"knn={shop / 'knn'}", "--data", str(shop / "data"), ready=False) as starting:
+        page = open_page("#item=item-1", at=starting)
+        expect(column(page, "knn").locator(".list > li")).to_have_count(10, timeout=120_000)
+        expect(page.locator("#catalogue li").first).to_contain_text("number")
+        expect(page.locator("#overlap")).to_be_empty()
+
+
 def test_a_service_that_went_away_is_told_of(open_page: Opener, shop: Path, tmp_path: Path) -> None:
     with serving(tmp_path, f"knn={shop / 'knn'}") as short:
         page = open_page("#model=knn&item=item-1", at=short)
@@ -108,7 +116,7 @@ def test_the_code_of_a_request_runs_and_answers_the_same(language: str, open_pag
 
 
 def test_pages_carry_no_script_or_style_of_their_own(service: Service) -> None:
-    for path in ("", "dashboard"):
+    for path in ("", "dashboard", "docs"):
         answer = httpx.get(f"{service.url}/{path}")
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=|javascript:|https?://", answer.text)

@@ -48,13 +48,15 @@ def _described(described: dict[str, Any]) -> str:
         for method, told in operations.items():
             statuses = ", ".join(sorted(told["responses"]))
             rows.append(
-                f"<section><h2><code>{method.upper()} {escape(path)}</code></h2><p><strong>{escape(told.get('summary', ''))}.</strong>"
+                f"<section class=card><h2><code>{method.upper()} {escape(path)}</code></h2><p><strong>{escape(told.get('summary', ''))}.</strong>"
                 f" {escape(told.get('description', ''))}</p>{_body(told, described)}<p>Answers: {statuses}.</p></section>"
             )
     title = escape(described["info"]["title"])
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{title}</title>"
-        f"<link rel=stylesheet href=/static/style.css><main><h1>{title}</h1><p>{escape(described['info']['description'])}"
+        "<link rel=icon href=/static/icon.svg type=image/svg+xml><link rel=stylesheet href=/static/tongtu.css><header class=top><a class=brand href=/>"
+        "<img src=/static/icon.svg alt='' width=28 height=28> Tongtu</a><nav aria-label=Pages><a href=/>Playground</a><a href=/dashboard>Dashboard</a>"
+        f"<a href=/docs aria-current=page>API</a></nav></header><main class=reference><h1>{title}</h1><p>{escape(described['info']['description'])}"
         f" The whole of it, for programs: <a href=/openapi.json>openapi.json</a>.</p>{''.join(rows)}</main></html>"
     )
 

@@ -9,6 +9,7 @@ export class Problem extends Error {
     this.status = status;
     this.title = facts.title || "";
     this.requestId = facts.request_id || "";
+    this.reasons = facts.reasons || [];
     this.retryAfter = retryAfter;
   }
 }

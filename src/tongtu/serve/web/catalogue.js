@@ -61,7 +61,8 @@ async function page(after, signal) {
     if (!after) list.replaceChildren();
     list.append(...found.items.map(row));
     cursor = found.next || null;
-    note.textContent = list.childElementCount ? "" : query ? `Nothing in the catalogue matches “${query}”.` : "The catalogue is empty: add items by PUT /v1/items/{id}, or start the service with --data.";
+    const none = query ? `Nothing in the catalogue matches “${query}”.` : "The catalogue is empty: add items by PUT /v1/items/{id}, or start the service with --data.";
+    note.textContent = list.childElementCount ? "" : none;
   } catch (error) {
     if (error.name === "AbortError") throw error;
     note.textContent = error.message;

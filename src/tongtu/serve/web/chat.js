@@ -5,8 +5,6 @@ import { bdi, byId, h, spoken } from "./dom.js";
 import { choose, question, session } from "./session.js";
 import { able, served } from "./settings.js";
 
-const STAGES = { understanding: "Understanding what you mean", recommending: "Asking the recommender", answering: "Writing an answer" };
-
 let talk = null; // the id by which the service remembers the conversation
 let running = null;
 
@@ -24,14 +22,16 @@ function say(who, ...children) {
 
 function offered(items) {
   const pair = (item) => (Array.isArray(item) ? { id: item[0], title: item[1] } : item);
-  const button = (item) => h("button", { type: "button", class: "pick", onclick: () => choose(item) }, h("span", { class: "sign", "aria-hidden": "true" }, "+"), bdi(item.title || item.id, { class: "title" }), spoken(", add to the history"));
+  const sign = () => h("span", { class: "sign", "aria-hidden": "true" }, "+");
+  const button = (item) =>
+    h("button", { type: "button", class: "pick", onclick: () => choose(item) }, sign(), bdi(item.title || item.id, { class: "title" }), spoken(", add to the history"));
   return h("ul", { class: "catalogue", "aria-label": "Recommended in this answer" }, ...items.map(pair).map((item) => h("li", {}, button(item))));
 }
 
 function part(line, { event, data }) {
   const waiting = line.querySelector(".stage");
   if (event === "stage") {
-    waiting.textContent = `${STAGES[data.stage] || data.stage}…`;
+    waiting.textContent = `${data.stage.charAt(0).toUpperCase()}${data.stage.slice(1)}…`;
   } else if (event === "reply") {
     waiting.hidden = true;
     line.insertBefore(h("p", {}, bdi(data.text ?? data.reply ?? "")), waiting);
@@ -53,8 +53,15 @@ async function send(text) {
   const line = say("theirs", h("p", { class: "stage" }, "Thinking…"));
   running = new AbortController();
   busy(true);
-  try {
+  const turn = async () => {
     for await (const piece of stream("v1/chat", { session: talk ?? undefined, text, user, history, model: partner() }, running.signal)) part(line, piece);
+  };
+  try {
+    await turn().catch((error) => {
+      if (error.status !== 404 || talk === null) throw error;
+      talk = null; // the service forgot the conversation, after half an hour or a restart: begin a new one
+      return turn();
+    });
   } catch (error) {
     line.append(h("p", { class: "problem" }, error.name === "AbortError" ? "Stopped." : error.message));
   } finally {
@@ -75,7 +82,8 @@ export function drawChat() {
   byId("chat-form").hidden = name === undefined;
   const note = byId("chat-note");
   note.hidden = byId("chat-log").childElementCount > 0 && name !== undefined;
-  note.replaceChildren(...(name === undefined ? ["None of these models can hold a conversation: start the service with ", h("code", {}, "--llm"), "."] : ["Say what you are after; ", bdi(name), " answers with items of the catalogue."]));
+  if (name === undefined) note.replaceChildren("None of these models can hold a conversation: serve one whose items have texts, with ", h("code", {}, "--llm"), ".");
+  else note.replaceChildren("Say what you are after; ", bdi(name), " answers with items of the catalogue.");
 }
 
 export function watchChat() {

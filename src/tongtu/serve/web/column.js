@@ -37,12 +37,13 @@ export class Column {
 
   tell(milliseconds) {
     const { took_ms: took, version, history_length: length } = this.answer;
-    const facts = [h("span", { class: "ms", title: "Until the answer was here" }, duration(Math.round(milliseconds))), h("span", { title: "In the service" }, `${duration(took)} in the service`)];
+    const facts = [h("span", { class: "ms", title: "Until the answer was here" }, duration(Math.round(milliseconds))), h("span", {}, `${duration(took)} in the service`)];
     if (length !== undefined) facts.push(h("span", {}, `${plural(length, "event")} read`));
     facts.push(h("code", { title: "Version of the model that answered" }, version));
     this.status.replaceChildren(...facts);
     const { notes = {}, unknown = [], degraded, items } = this.answer;
-    const lines = Object.entries(notes).filter(([name]) => name !== "degraded").map(([name, text]) => h("p", { class: "note" }, `${name}: `, bdi(typeof text === "string" ? text : JSON.stringify(text))));
+    const note = ([name, text]) => h("p", { class: "note" }, `${name}: `, bdi(typeof text === "string" ? text : JSON.stringify(text)));
+    const lines = Object.entries(notes).filter(([name]) => name !== "degraded").map(note);
     if (degraded) lines.unshift(h("p", { class: "note" }, "Degraded: ", bdi(degraded)));
     if (unknown.length) lines.push(h("p", { class: "note" }, `${plural(unknown.length, "item")} unknown to this model`));
     if (!items.length) lines.push(h("p", { class: "empty" }, "No item is left: loosen the filters."));

@@ -39,8 +39,8 @@ export async function loadComparison() {
   try {
     const results = await call("GET", "v1/report");
     const { data, protocol } = results;
-    const about = h("p", { class: "quiet" }, bdi(data.name), `: ${figure(data.users)} users, ${figure(data.items)} items, ${figure(data.events)} events; ${protocol.name}, ranked over the whole catalogue.`);
-    box.replaceChildren(about, table(results));
+    const counts = `${figure(data.users)} users, ${figure(data.items)} items, ${figure(data.events)} events`;
+    box.replaceChildren(h("p", { class: "quiet" }, bdi(data.name), `: ${counts}; protocol `, bdi(protocol.name), "."), table(results));
   } catch (error) {
     box.replaceChildren(h("p", { class: "empty" }, error.message));
   }

@@ -62,14 +62,18 @@ function tiles(stats) {
     tile("In the store", plural(stats.store?.events ?? 0, "event"), `${plural(stats.store?.users ?? 0, "user")}, ${plural(stats.store?.items ?? 0, "item")}`),
   ];
   for (const [name, pool] of pools(stats)) {
-    if (pool.alive > 0 || pool.restarts > 0) found.push(tile(`Workers, ${name}`, `${pool.alive} of ${pool.workers}`, `${plural(pool.working ?? 0, "worker")} busy, ${figure(pool.waiting ?? 0)} waiting, ${plural(pool.restarts ?? 0, "restart")}`));
+    if (!pool.alive && !pool.restarts) continue; // started at the first need
+    const detail = `${plural(pool.working ?? 0, "worker")} busy, ${figure(pool.waiting ?? 0)} waiting, ${plural(pool.restarts ?? 0, "restart")}`;
+    found.push(tile(`Workers, ${name}`, `${pool.alive} of ${pool.workers}`, detail));
   }
   byId("tiles").replaceChildren(...found);
 }
 
 function drawCharts(stats) {
   const minutes = stats.events_per_minute || [];
-  bars(byId("chart-events"), minutes, { from: `${minutes.length} min ago`, to: "now", summary: `${figure(minutes.reduce((a, b) => a + b, 0))} events in the last hour, at most ${figure(Math.max(0, ...minutes))} a minute, ${figure(minutes.at(-1) ?? 0)} in this one.` });
+  const hour = minutes.reduce((sum, n) => sum + n, 0);
+  const summary = `${figure(hour)} events in the last hour, at most ${figure(Math.max(0, ...minutes))} a minute, ${figure(minutes.at(-1) ?? 0)} in this one.`;
+  bars(byId("chart-events"), minutes, { from: `${minutes.length} min ago`, to: "now", summary });
   const age = samples.length > 1 ? `${uptime((samples.at(-1).at - samples[0].at) / 1000)} ago` : "";
   const rates = samples.map(({ rate }) => rate);
   lines(byId("chart-requests"), [{ name: "a second", values: rates }], { from: age, to: "now", summary: `${figure(rates.at(-1))} requests a second now.` });
@@ -94,7 +98,9 @@ function drawRoutes(stats) {
       count(route, (status) => status >= 500 && !AWAY.has(status)),
     ];
     const latency = stats.latency_ms[route] || {};
-    return h("tr", {}, h("th", { scope: "row" }, bdi(route), share(all / most)), ...numbers.map((n) => h("td", { class: n ? null : "zero" }, figure(n))), ...["p50", "p90", "p99"].map((name) => h("td", {}, duration(latency[name]))));
+    const counts = numbers.map((n) => h("td", { class: n ? null : "zero" }, figure(n)));
+    const times = ["p50", "p90", "p99"].map((name) => h("td", {}, duration(latency[name])));
+    return h("tr", {}, h("th", { scope: "row" }, bdi(route), share(all / most)), ...counts, ...times);
   };
   const heads = ["Route", "Requests", "Answered", "Refused (4xx)", "Busy (429, 503)", "Failed (5xx)", "p50", "p90", "p99"];
   const sorted = routes.sort((a, b) => count(b, () => true) - count(a, () => true));
@@ -103,7 +109,10 @@ function drawRoutes(stats) {
 
 function drawShadow(stats) {
   const pairs = Object.entries(stats.shadow_overlap || {});
-  const line = ([pair, { mean, count }]) => h("div", { class: "overlap" }, h("p", {}, bdi(pair.replace(" | ", " and ")), h("strong", {}, figure(mean))), share(mean, 1), h("p", { class: "sub" }, `over ${plural(count, "question")}`));
+  const line = ([pair, { mean, count }]) => {
+    const told = h("p", {}, bdi(pair.replace(" | ", " and ")), h("strong", {}, figure(mean)));
+    return h("div", { class: "overlap" }, told, share(mean, 1), h("p", { class: "sub" }, `over ${plural(count, "question")}`));
+  };
   byId("shadow").replaceChildren(...(pairs.length ? pairs.map(line) : [h("p", { class: "empty" }, "No shadow has been asked yet.")]));
 }
 
@@ -111,6 +120,8 @@ async function tick() {
   clearTimeout(timer);
   try {
     const [stats, { models }] = await Promise.all([call("GET", "v1/stats"), call("GET", "v1/models")]);
+    // Probes and scrapes come by the clock: they are no traffic.
+    stats.requests = stats.requests.filter(({ route }) => route.startsWith("/v1/"));
     sample(stats);
     byId("trouble").replaceChildren();
     byId("state").textContent = `Up for ${uptime(stats.uptime_seconds)}, ${plural(models.length, "model")} served.`;
@@ -137,7 +148,8 @@ byId("pause").addEventListener("click", () => {
   paused = !paused;
   byId("pause").setAttribute("aria-pressed", String(paused));
   byId("pause").textContent = paused ? "Go on" : "Pause";
-  if (!paused) tick();
+  if (paused) clearTimeout(timer);
+  else tick();
 });
 document.addEventListener("visibilitychange", () => !document.hidden && !paused && tick());
 document.addEventListener("tongtu-key", () => (tick(), loadComparison()));

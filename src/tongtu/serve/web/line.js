@@ -14,7 +14,8 @@ function bar(score, scores) {
   const low = Math.min(0, ...scores);
   const high = Math.max(...scores);
   const share = high > low ? Math.max(0.02, (score - low) / (high - low)) : 1;
-  return s("svg", { class: "bar", viewBox: "0 0 100 4", preserveAspectRatio: "none", "aria-hidden": "true" }, s("rect", { class: "rail", width: 100, height: 4, rx: 2 }), s("rect", { class: "fill", width: 100 * share, height: 4, rx: 2 }));
+  const part = (kind, width) => s("rect", { class: kind, width, height: 4, rx: 2 });
+  return s("svg", { class: "bar", viewBox: "0 0 100 4", preserveAspectRatio: "none", "aria-hidden": "true" }, part("rail", 100), part("fill", 100 * share));
 }
 
 export class Line {
@@ -94,8 +95,11 @@ export class Line {
     try {
       const { items } = await call("GET", `v1/items/${segment(this.item.id)}/similar`, { query: { k: ALIKE, model: this.teller() } });
       learnTitles(items);
-      const lines = items.map((item) => h("li", {}, h("button", { type: "button", class: "pick", onclick: () => choose(item) }, h("span", { class: "sign", "aria-hidden": "true" }, "+"), bdi(item.title || item.id, { class: "title" }), spoken(", add to the history"))));
-      this.alike.replaceChildren(items.length ? h("ul", { class: "catalogue", "aria-label": `Similar to ${this.item.title || this.item.id}` }, ...lines) : h("p", { class: "quiet" }, "Nothing like it."));
+      const sign = () => h("span", { class: "sign", "aria-hidden": "true" }, "+");
+      const pick = (item) =>
+        h("button", { type: "button", class: "pick", onclick: () => choose(item) }, sign(), bdi(item.title || item.id, { class: "title" }), spoken(", add to the history"));
+      const list = h("ul", { class: "catalogue", "aria-label": `Similar to ${this.item.title || this.item.id}` }, ...items.map((item) => h("li", {}, pick(item))));
+      this.alike.replaceChildren(items.length ? list : h("p", { class: "quiet" }, "Nothing like it."));
     } catch (error) {
       this.alike.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message));
     }

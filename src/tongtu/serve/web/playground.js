@@ -13,6 +13,8 @@ import { change, onChange, restore, session } from "./session.js";
 import { drawSettings, learnServed, watchSettings } from "./settings.js";
 import { drawSnippet, watchSnippet } from "./snippet.js";
 
+const WAIT = 1000; // milliseconds between two looks at a service that is starting
+
 function fail(error) {
   announce(error.message);
   byId("overlap").replaceChildren(h("p", { class: "problem", role: "alert" }, error.message));
@@ -35,12 +37,26 @@ async function changed(patch) {
   draw();
 }
 
+/** Waits until the service takes questions; it is open before its models are. */
+async function ready() {
+  for (;;) {
+    try {
+      await call("GET", "health/ready");
+      return byId("overlap").replaceChildren();
+    } catch (error) {
+      if (error.status !== 503) throw error;
+      byId("overlap").replaceChildren(h("p", { class: "quiet" }, `Not ready yet: ${error.reasons.join(", ")}. This page goes on by itself.`));
+      await new Promise((resolve) => setTimeout(resolve, WAIT));
+    }
+  }
+}
+
 async function start() {
-  startCatalogue().then(draw);
   try {
+    await ready();
+    startCatalogue().then(draw);
     const { models } = await call("GET", "v1/models");
     if (!models.length) return fail(new Error("No model is being served: start one with `tongtu serve MODEL`."));
-    byId("overlap").replaceChildren();
     change({ models: learnServed(models) });
   } catch (error) {
     if (error.status !== 401) fail(error);

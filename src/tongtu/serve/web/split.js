@@ -9,9 +9,13 @@ function percent(value) {
   return Number((100 * value).toFixed(2));
 }
 
+function amount(id, share, properties = {}) {
+  return h("input", { id, type: "number", min: 0, max: 100, step: "any", inputmode: "decimal", value: percent(share), ...properties });
+}
+
 function row(model) {
   const id = `share-${model.name}`;
-  return h("div", { class: "share-row" }, h("label", { for: id }, bdi(model.name)), h("input", { id, type: "number", min: 0, max: 100, step: "any", inputmode: "decimal", value: percent(model.share || 0), data: { model: model.name } }), h("span", {}, "%"));
+  return h("div", { class: "share-row" }, h("label", { for: id }, bdi(model.name)), amount(id, model.share || 0, { data: { model: model.name } }), h("span", {}, "%"));
 }
 
 function shares() {
@@ -35,7 +39,7 @@ export function drawSplit(models) {
     ...models.map(row),
     h("p", { class: "quiet", id: "split-sum", "aria-live": "polite" }),
     h("div", { class: "share-row" }, h("label", { for: "shadow-model" }, "Shadow"), choice),
-    h("div", { class: "share-row" }, h("label", { for: "shadow-share" }, "Its share"), h("input", { id: "shadow-share", type: "number", min: 0, max: 100, step: "any", inputmode: "decimal", value: percent(shadow?.shadow ?? 0.1) }), h("span", {}, "%")),
+    h("div", { class: "share-row" }, h("label", { for: "shadow-share" }, "Its share"), amount("shadow-share", shadow?.shadow ?? 0.1), h("span", {}, "%")),
     h("div", { class: "row end" }, h("button", { type: "submit", class: "main" }, "Set")),
   );
   sum();
