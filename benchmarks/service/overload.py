@@ -13,7 +13,8 @@ import json
 from typing import Any
 
 from _models import random_sasrec
-from _server import Kept, Server, begin_load, capacity, heavy_questions, load, questions, start, summary, tell, turns, workplace
+from _questions import heavy_questions, questions
+from _server import Kept, Server, begin_load, capacity, load, start, summary, tell, turns, workplace
 
 ALLOWED = {200, 429, 503}
 TIMES = 10
