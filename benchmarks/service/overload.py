@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def drill(server: Server, asked: list[tuple[str, str, Any]], first: float, options: argparse.Namespace) -> dict[str, Any]:
-    able = max(capacity(server.port, asked, options.ramp, first), first / 4)
+    able = capacity(server.port, asked, options.ramp, first)
     load(server.port, TIMES * able, options.ramp, asked, connections=256)  # what memory a first rush takes it keeps
     idle = summary(load(server.port, able / 20, max(options.seconds, 200 / able), asked))
     memory = [server.memory_mb()]
