@@ -34,7 +34,7 @@ PACKAGES = ("fastapi", "httptools", "numpy", "sqlalchemy", "torch", "uvicorn", "
 _TREE = 600.0  # seconds that a start may take on a slow machine
 
 Row = list[Any]
-"""Second it was due, milliseconds, status, Retry-After, version, first item; see `_load`."""
+"""Second it was due, milliseconds, status, Retry-After, version, first item, milliseconds since it was sent; see `_load`."""
 
 
 def cores(which: int) -> list[str]:
@@ -219,10 +219,10 @@ def load(port: int, rate: float, seconds: float, requests: Sequence[tuple[str, s
     return begin_load(port, rate, seconds, requests, connections, patience).rows()
 
 
-def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """Answers by status, and the latencies of the good ones (200, 201) in milliseconds."""
+def summary(rows: Sequence[Row], since_sent: bool = False) -> dict[str, Any]:
+    """Answers by status, and the latencies of the good ones (200, 201) in milliseconds, from when they were due or, if so wanted, were sent."""
     statuses = Counter(row[2] for row in rows)
-    good = np.array([row[1] for row in rows if row[2] in (200, 201)])
+    good = np.array([row[6 if since_sent else 1] for row in rows if row[2] in (200, 201)])
     cuts = {name: float(np.percentile(good, at)) if len(good) else float("nan") for name, at in (("p50", 50), ("p90", 90), ("p99", 99), ("max", 100))}
     seconds = max((row[0] for row in rows), default=0.0) or 1.0
     return {"requests": len(rows), "statuses": {str(key): n for key, n in sorted(statuses.items())}, "good a second": len(good) / seconds, **cuts}
