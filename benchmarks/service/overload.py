@@ -3,7 +3,8 @@
     python benchmarks/service/overload.py
 
 Two kinds of questions: light ones, recommendations, where the front has to turn away thousands a second; and heavy ones, reasons for ten
-items, where the workers are what is short. First the service idles at a twentieth of its capacity, then it gets ten times the capacity. Latencies count from when a request is sent: at ten times the capacity it is whoever asks that runs out of connections.
+items, where the workers are what is short. First the service idles at a twentieth of its capacity, then it gets ten times the capacity.
+Latencies count from when a request is sent: at ten times the capacity it is whoever asks that runs out of connections.
 """
 
 from __future__ import annotations

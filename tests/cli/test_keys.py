@@ -47,6 +47,11 @@ def test_mistakes_get_one_line(tongtu: Run, url: str, arguments: tuple[str, ...]
     assert done.exit_code == 2 and told in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_the_store_of_the_service_is_known_by_its_variable(tongtu: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TONGTU_SERVE_STORE", url)
+    assert tongtu("keys", "add", "shop").exit_code == 0 and "shop" in tongtu("keys", "list", "--store", url).stdout
+
+
 def test_a_store_is_made_only_by_the_first_key(tongtu: Run, url: str) -> None:
     for command in (("list",), ("revoke", "shop")):
         done = tongtu("keys", *command, "--store", url)

@@ -19,18 +19,20 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 
 
 def fuzz(url: str, cases: int, seed: int = 0) -> Counter[int]:
-    """Send about `cases` requests, good and bad ones, spread evenly over all operations; statuses by how often they came.
+    """Send at least about `cases` requests, good and bad ones, spread over all operations; statuses by how often they came.
 
     Raises:
         Exception: What schemathesis finds: a server error, or an answer that is not as described.
     """
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations()]
-    each = max(1, -(-cases // (2 * len(operations))))
+    each = max(1, -(-cases // len(operations)))
     statuses: Counter[int] = Counter()
     for operation in operations:
-        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-            _one(operation, mode, each, statuses)
+        _one(operation, GenerationMode.POSITIVE, each, statuses)
+        # Of an id alone nothing can be wrong, and finding that out takes long.
+        if operation.body or operation.query:
+            _one(operation, GenerationMode.NEGATIVE, each, statuses)
     return statuses
 
 

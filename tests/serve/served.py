@@ -45,8 +45,11 @@ class Served:
         self.runner = asyncio.Runner()
         self.gate = create_app(settings_from({"workers": 1, **settings}))
         self.service = self.gate.service
-        self.done: asyncio.Event | None = None
-        self.run(self._start())
+        try:
+            self.run(self._start())
+        except BaseException:
+            self.runner.close()
+            raise
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What a coroutine gives, on the service's event loop."""

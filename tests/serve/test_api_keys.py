@@ -32,7 +32,7 @@ def test_keys_scopes_and_rates(models: dict[str, Path], tmp_path: Path) -> None:
         def status(method: str, path: str, key: str | None, body: Any = None, header: str = "Authorization") -> int:
             served.service.rates.buckets.clear()
             value = f"Bearer {key}" if header == "Authorization" else key
-            answer = served.ask(method, path, body, headers={} if key is None else {header: str(value)})
+            answer = served.ask(method, path, body, headers={} if key is None else {header: str(value).encode("utf-8")})
             assert answer.status_code != 401 or answer.headers["www-authenticate"] == "Bearer"
             return answer.status_code
 
@@ -60,11 +60,11 @@ def test_what_cannot_be_served_is_refused(models: dict[str, Path], tmp_path: Pat
     url = f"sqlite:///{tmp_path / 'store.db'}"
     with pytest.raises(ConfigError, match="tongtu keys add"):
         create_app(settings_from({"host": "0.0.0.0", "store": url}))
-    with pytest.raises(ConfigError, match="results.json"):
+    with pytest.raises(ConfigError, match=r"results\.json"):
         create_app(settings_from({"report": str(tmp_path), "store": url}))
     with pytest.raises(ConfigError, match="no model to serve"):
         Served(store=url)
-    with pytest.raises(ModelError, match="no model folder|not a model folder"):
+    with pytest.raises(ModelError, match=r"no model folder|not a model folder"):
         Served(models=(str(tmp_path),), store=url)
 
 
@@ -83,6 +83,7 @@ def test_a_restart_serves_the_same_unless_told_otherwise(models: dict[str, Path]
 
     assert start(f"a={models['popular']}") == {"a": "ease", "b": "popular"}
     assert start(f"a={models['popular']}") == {"a": "ease", "b": "popular"}
+    assert start() == {"a": "ease", "b": "popular"}
     again = start(f"c={models['textknn']}")
     assert again == {"b": "popular", "c": "textknn"}
     assert next(iter(again)) == "c"

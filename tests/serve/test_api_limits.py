@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from tongtu.serve.asking import joined
 from tongtu.serve.call import Attention, Call, Receive
 from tongtu.serve.limits import Admission, Rates, parse, read_body
 from tongtu.serve.problems import Problem
-from tongtu.serve.schemas import EventBatch, EventBody, RecommendRequest
+from tongtu.serve.schemas import EventBatch, EventBody, RecommendRequest, Seen
+from tongtu.serve.store.records import History
 
 JSON = (b"content-type", b"application/json")
 
@@ -210,3 +212,14 @@ def test_request_ids_are_taken_only_if_harmless() -> None:
     assert call((b"x-request-id", b"abc-123")).id == "abc-123"
     assert call((b"x-request-id", b"a b")).id != "a b"
     assert len(call((b"x-request-id", b"x" * 65)).id) == 16
+
+
+def test_a_given_history_behind_a_stored_one() -> None:
+    stored = History(("a", "b"), (10, 20), (1.0, 2.0))
+    assert joined(stored, [], 99, 5) == (("a", "b"), (10, 20), (1.0, 2.0))
+    assert joined(stored, ["c"], 99, 5) == (("a", "b", "c"), (10, 20, 99), None)
+    assert joined(stored, [Seen(item="c", time=30, rating=3)], 99, 2) == (("b", "c"), (20, 30), (2.0, 3.0))
+    assert joined(History(), ["a", "b"], 99, 5) == (("a", "b"), None, None)
+    assert joined(History(), ["a", Seen(item="b", time=5)], 99, 5) == (("a", "b"), None, None)
+    assert joined(History(), [Seen(item="b", time=5)], 99, 5) == (("b",), (5,), None)
+    assert joined(History(("a",), (1,), (None,)), [Seen(item="b", rating=2)], 9, 1) == (("b",), (9,), (2.0,))

@@ -67,9 +67,13 @@ def test_who_stops_waiting_in_time_wrote_nothing(awaiting: Run) -> None:
         await asyncio.sleep(0.2)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(store.add_events([Event("ann", "tea", 1)]), 0.05)
-        assert (await store.history("ann", 9)).items == ()
+        # Nor do those who write a user or an item keep others from reading meanwhile.
+        writing = [asyncio.ensure_future(store.call(store.sync.put_users, [(f"user {n}", {})])) for n in range(20)]
+        await asyncio.sleep(0.05)
+        assert (await asyncio.wait_for(store.history("ann", 9), 20)).items == ()
         go.set()
-        assert await held
+        assert await held and await asyncio.gather(*writing) == [None] * 20
+        assert (await store.call(store.sync.counts)).users == 20
         assert await store.add_events([Event("ann", "cup", 1)]) == [True]
         assert (await store.history("ann", 9)).items == ("cup",)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from held_writer import Held
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from tongtu.errors import ConfigError, DataError, StorageError
@@ -17,24 +22,6 @@ from tongtu.serve.store.checking import event_rows
 
 WIDE = "\U0001f3ac" * 512
 """An id as long as one may be, in bytes too."""
-
-
-class Held:
-    """Keeps the writer of a store busy until `free` is called, so that what comes meanwhile goes into one group."""
-
-    def __init__(self, store: Store) -> None:
-        self._go, busy = threading.Event(), threading.Event()
-
-        def wait(_connection: Connection) -> None:
-            busy.set()
-            assert self._go.wait(60)
-
-        self.job: Future[None] = store.writer.submit(wait)
-        assert busy.wait(60)
-
-    def free(self) -> None:
-        self._go.set()
-        self.job.result()
 
 
 def numbers(store: Store) -> list[int]:
@@ -101,6 +88,20 @@ class TestEvents:
         assert str(caught.value).startswith("event 1: ") and "\n" not in str(caught.value)
         assert numbers(store) == []
 
+    @given(
+        names=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20), min_size=1, max_size=8),
+        when=st.integers(-(2**63), 2**63 - 1),
+        rating=st.none() | st.floats(allow_nan=False, allow_infinity=False, min_value=-9e18, max_value=9e18),
+    )
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_of_every_kind_come_back(self, store: Store, names: list[str], when: int, rating: float | None) -> None:
+        last = store.counts().last_seq
+        fields = {name: [name, when, rating] for name in names if name != "rating"} | ({} if rating is None else {"rating": rating})
+        sent = [Event(name, name[::-1], when, None, fields) for name in names]
+        assert all(store.add_events(sent))
+        back = [stored.event for stored in store.events(since_seq=last)]
+        assert [dataclasses.replace(event, key=None) for event in back] == sent
+
     def test_backslashes_are_no_nul(self, store: Store) -> None:
         store.add_events([Event("ann", "tea", 1, "k", {"text": "\\u0000"})])
         assert store.events()[0].event.fields == {"text": "\\u0000"}
@@ -136,6 +137,31 @@ class TestEvents:
             assert not any(one.exception() for one in writing)
         assert [one.seq for one in seen] == numbers(store)
         assert len(seen) == 6 * 16 + 8 == store.counts().events
+
+
+@pytest.mark.parametrize("wrong", ["a\0b", "\ud800"])
+def test_what_no_database_holds_cannot_be_asked_for(store: Store, wrong: str) -> None:
+    asked: list[Callable[[], object]] = [
+        lambda: store.history(wrong, 5),
+        lambda: store.histories(["ann", wrong], 5),
+        lambda: store.user(wrong),
+        lambda: store.users(after=wrong),
+        lambda: store.users(query=wrong),
+        lambda: store.delete_user(wrong),
+        lambda: store.get_items(["1", wrong]),
+        lambda: store.items(query=wrong),
+        lambda: store.items(category=wrong),
+        lambda: store.matching({"a": [wrong]}),
+        lambda: store.matching({wrong: ["a"]}),
+        lambda: store.revoke_key(wrong),
+        lambda: store.events(since_seq=2**63),
+        lambda: store.matching({f"{n}": ["a"] for n in range(21)}),
+        lambda: store.matching({"a": ["b"] * 1001}),
+    ]
+    for ask in asked:
+        with pytest.raises(DataError):
+            ask()
+    assert store.matching({f"{n}": ["a"] * 50 for n in range(20)}) == ()
 
 
 class TestUsers:

@@ -70,7 +70,7 @@ def test_a_log_that_knows_only_an_order(store: Store) -> None:
 
 
 def test_more_rows_than_are_handed_over_at_once(store: Store) -> None:
-    n = 50_000
+    n = 25_000
     data = Dataset("large", Vocab(["ann", "bob"]), Vocab([f"{i}" for i in range(n)]), np.arange(1, n + 1, dtype=np.int32), np.array([0, n - 1, n]))
     assert seed(store, data) == {"users": 2, "items": n, "events": n}
     assert store.history("ann", n).items == tuple(str(i) for i in range(n - 1)) and store.history("bob", n).items == (str(n - 1),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from held_writer import Held
 from killed_writer import check_kills
 
 from postgres_cluster import Postgres, postgres_cluster
@@ -38,6 +39,18 @@ def test_a_server_that_comes_back_is_used_again() -> None:
         # Connections that were lost while nobody looked are nobody's problem.
         assert store.add_events([Event("ann", "pot", 3)]) == [True]
         assert store.history("ann", 9).items == ("tea", "cup", "pot")
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_writer_elsewhere_who_does_not_let_go(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = f"sqlite:///{tmp_path}/store.db" if database == "sqlite" else request.getfixturevalue("postgres").new_database()
+    with Store.open(url) as store, Store.open(url) as elsewhere:
+        held = Held(elsewhere)
+        with pytest.raises(StorageError, match="another program has been writing for 10 s"):
+            store.add_events([Event("ann", "tea", 1)])
+        assert store.history("ann", 9).items == () and store.ready()
+        held.free()
+        assert store.add_events([Event("ann", "tea", 1)]) == [True]
 
 
 def test_a_place_of_its_own_in_a_shared_database(postgres: Postgres) -> None:

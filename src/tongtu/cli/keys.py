@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke the keys of the service.")
 
-_Store = Annotated[str, typer.Option("--store", metavar="URL", envvar="TONGTU_SERVE_STORE", help="The service's store: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.")]
+_Store = Annotated[
+    str,
+    typer.Option("--store", metavar="URL", envvar="TONGTU_SERVE_STORE", help="The service's store: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."),
+]
 _DEFAULT = "sqlite:///tongtu.db"
 
 

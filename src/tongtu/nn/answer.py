@@ -50,15 +50,21 @@ def newest_states(net: SequenceModel, requests: RequestBatch, last: int, ask: Ca
     with torch.inference_mode():
         batch = request_batch(requests, last)
         vector = net.item_vectors(slice(0, 1))
+        if len(requests) and batch.item.numel() <= _EVENTS_AT_ONCE and int(batch.length.min()) > 0:
+            return _states(net, ask(batch), vector.device)
         states = torch.zeros(len(requests), vector.shape[1])
         known = torch.argsort(batch.length, stable=True)
         known = known[batch.length[known] > 0]
         for place in blocks(batch.length[known]):
             rows = known[place]
-            part = ask(trimmed(batch, rows))
-            hidden = net.hidden(part.to(vector.device))
-            states[rows] = hidden[torch.arange(len(rows)), part.length - 1].float().cpu()
+            states[rows] = _states(net, ask(trimmed(batch, rows)), vector.device)
         return states
+
+
+def _states(net: SequenceModel, batch: Batch, device: torch.device) -> Tensor:
+    """States [B, D] at the end of each sequence."""
+    hidden = net.hidden(batch.to(device))
+    return hidden[torch.arange(len(batch.length)), batch.length - 1].float().cpu()
 
 
 def query_vectors(

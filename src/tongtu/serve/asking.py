@@ -52,12 +52,16 @@ def joined(stored: History, given: Sequence[str | Seen], now: int, longest: int)
     """
     if not given:
         return stored.items, stored.times or None, stored.rated()
-    seen = [entry if isinstance(entry, Seen) else Seen.model_construct(item=entry, time=None, rating=None) for entry in given]
-    items = (*stored.items, *(entry.item for entry in seen))[-longest:]
-    timed = bool(stored.items) or all(entry.time is not None for entry in seen)
-    times = (*stored.times, *(now if entry.time is None else entry.time for entry in seen))[-longest:] if timed else None
-    ratings = [rating for rating in (*stored.ratings, *(entry.rating for entry in seen)) if rating is not None][-longest:]
-    return items, times, tuple(ratings) if len(ratings) == len(items) else None
+    items = (*stored.items, *(entry if isinstance(entry, str) else entry.item for entry in given))[-longest:]
+    told = [entry for entry in given if not isinstance(entry, str)]
+    if not stored.items and not told:
+        return items, None, None
+    new = [None if isinstance(entry, str) else entry.time for entry in given]
+    timed = bool(stored.items) or None not in new
+    times = (*stored.times, *(now if time is None else time for time in new))[-longest:] if timed else None
+    given_ratings = (None if isinstance(entry, str) else entry.rating for entry in given)
+    ratings = tuple(rating for rating in (*stored.ratings, *given_ratings)[-longest:] if rating is not None)
+    return items, times, ratings if len(ratings) == len(items) else None
 
 
 def check_limits(asked: RecommendRequest, max_k: int, max_history: int) -> None:

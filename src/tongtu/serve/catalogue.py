@@ -36,7 +36,7 @@ class FolderItems:
 
     def item(self, id: str) -> Item | None:
         """One item, if it is there."""
-        place = bisect.bisect_left(self.ids, id)  # type: ignore[arg-type]
+        place = bisect.bisect_left(self.ids, id)
         if place == len(self.ids) or self.ids[place] != id:
             return None
         return Item(id, "" if self.text is None else self.text[place] or "")
@@ -45,7 +45,7 @@ class FolderItems:
         """Up to `limit` items behind `after` whose text holds all words of `query`, without regard to case."""
         import polars as pl
 
-        place = 0 if after is None else bisect.bisect_right(self.ids, after)  # type: ignore[arg-type]
+        place = 0 if after is None else bisect.bisect_right(self.ids, after)
         frame = pl.DataFrame({"id": self.ids, "text": pl.Series([""] * len(self.ids)) if self.text is None else self.text}).slice(place)
         for word in query.lower().split()[:_WORDS]:
             frame = frame.filter(pl.col("text").str.to_lowercase().str.contains(word, literal=True))

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tongtu.serve.call import Call, Receive
+from tongtu.serve.call import Call, Message, Receive
 from tongtu.serve.problems import Problem, busy, of_validation, over
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -50,7 +50,7 @@ async def read_body(call: Call, receive: Receive, limit: int, until: float) -> b
     return b"".join(parts)
 
 
-async def _next(receive: Receive, until: float) -> dict[str, object]:
+async def _next(receive: Receive, until: float) -> Message:
     try:
         async with asyncio.timeout_at(until):
             message = await receive()
@@ -58,7 +58,7 @@ async def _next(receive: Receive, until: float) -> dict[str, object]:
         raise Problem(408, "the body did not come within the deadline: send it faster", headers={"Connection": "close"}) from None
     if message["type"] == "http.disconnect":
         raise asyncio.CancelledError
-    return message  # type: ignore[return-value]
+    return message
 
 
 def parse(kind: type[Asked], body: bytes) -> Asked:

@@ -58,7 +58,7 @@ class Server(uvicorn.Server):
         left = max(1, int(settings.drain - self.linger))
         super().__init__(
             uvicorn.Config(
-                app,  # type: ignore[arg-type]
+                app,
                 http="httptools",
                 loop="uvloop",
                 ws="none",

@@ -66,13 +66,19 @@ async def _load_models(service: Service, folders: dict[str, Path]) -> None:
     if not service.registry.names():
         raise ConfigError("there is no model to serve: name a model folder, as in `tongtu serve MODEL`, or make one with `tongtu fit`")
     await service.registry.order(list(folders))
-    await service.store.call(service.store.sync.save_setting, _GIVEN, {name: str(path.resolve()) for name, path in folders.items()})
+    if folders:
+        await service.store.call(service.store.sync.save_setting, _GIVEN, {name: str(path.resolve()) for name, path in folders.items()})
     for facts in service.registry.live():
         await service.adopt(facts)
 
 
 async def _forget_ungiven(service: Service, folders: dict[str, Path]) -> None:
-    """What was swapped in since the last start goes on; what was given then, and now is not or from another folder, does not."""
+    """What was swapped in since the last start goes on; what was given then, and now is not or from another folder, does not.
+
+    A start without any model goes on with all.
+    """
+    if not folders:
+        return
     store = service.store
     before = await store.call(store.sync.setting, _GIVEN) or {}
     rows = await store.call(store.sync.models)

@@ -60,10 +60,11 @@ class Opened:
         Raises:
             ModelError: If the model cannot answer.
         """
-        ids = self.system.items.ids
-        asked = [Question(k=3, history=tuple(ids.head(1))), Question(k=3)]
+        self.system.items.code("")  # the table of ids is made now
+        if self.language_model:
+            return
         try:
-            self._top(asked[: 0 if self.language_model else 2])
+            self._answers([Question(k=3, history=tuple(self.system.items.ids.head(1))), Question(k=3)])
         except TongtuError as error:
             raise ModelError(f"{self.named['path']} opens but does not answer ({error}): fit the model again") from None
 

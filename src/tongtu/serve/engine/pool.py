@@ -91,7 +91,7 @@ class Pool:
         """
         answer = await self._first_opened(order)
         if "error" in answer:
-            raise error_from(answer["error"])
+            raise _unopened(order, answer["error"])
         facts: Frame = answer["ok"]
         version = order["version"]
         self.orders[version] = {**order, "fingerprint": facts["fingerprint"]}
@@ -100,7 +100,7 @@ class Pool:
         for found in answers:  # one whose process is gone will be opened by the next
             if isinstance(found, dict) and "error" in found:
                 self.forget(version)
-                raise error_from(found["error"])
+                raise _unopened(order, found["error"])
         return facts
 
     def forget(self, version: str) -> None:
@@ -265,6 +265,12 @@ def error_from(told: Mapping[str, str]) -> TongtuError:
     if isinstance(known, type) and issubclass(known, TongtuError) and known is not tongtu.errors.MissingExtra:
         return known(told["message"])
     return ModelFailed(told["message"])
+
+
+def _unopened(order: Frame, told: Mapping[str, str]) -> TongtuError:
+    """Why a model was not opened, in any case an error of its folder."""
+    error = error_from(told)
+    return ModelError(f"{order['path']} cannot be opened: {error}") if isinstance(error, ServeError) else error
 
 
 def _deliver(jobs: list[Job], frame: Frame) -> None:

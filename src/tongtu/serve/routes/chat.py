@@ -22,10 +22,15 @@ from tongtu.serve.sessions import Session
 
 router = APIRouter(tags=["chat"])
 _TOLD = takes(ChatRequest, 404)
-_STREAM = {
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"enum": ["stage", "reply", "items", "done", "problem"]}, "data": {"type": "string", "description": "JSON."}},
+    "required": ["event", "data"],
+}
+_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events: `stage` (what it is doing), `reply` (text), `items` (ids and titles), then `done` (session) or `problem`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": _EVENT}},
     }
 }
 

@@ -54,7 +54,7 @@ def _described(described: dict[str, Any]) -> str:
     title = escape(described["info"]["title"])
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{title}</title>"
-        f"<link rel=stylesheet href=/static/tongtu.css><main><h1>{title}</h1><p>{escape(described['info']['description'])}"
+        f"<link rel=stylesheet href=/static/style.css><main><h1>{title}</h1><p>{escape(described['info']['description'])}"
         f" The whole of it, for programs: <a href=/openapi.json>openapi.json</a>.</p>{''.join(rows)}</main></html>"
     )
 

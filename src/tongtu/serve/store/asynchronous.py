@@ -16,6 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _READERS = 4
+_WRITERS = 4
 _KEYS_FRESH = 1.0
 """Seconds after which a key that another program revoked no longer fits."""
 
@@ -30,13 +31,16 @@ class AsyncStore:
 
     def __init__(self, store: Store, readers: int = _READERS) -> None:
         self.sync = store
-        self._threads = ThreadPoolExecutor(readers, thread_name_prefix="tongtu-store")
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="tongtu-store-reader")
+        # While the disk hangs those who write wait in threads of their own.
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="tongtu-store-caller")
         self._keys: list[keys.HashedKey] = []
         self._keys_until = 0.0
 
     async def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a method of the store, from another thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: method(*args, **kwargs))
+        threads = self._writers if getattr(method, "writes", False) else self._readers
+        return await asyncio.get_running_loop().run_in_executor(threads, lambda: method(*args, **kwargs))
 
     async def add_events(self, new: Sequence[Event]) -> list[bool]:
         """As `Store.add_events`. Who stops waiting before the writer's turn gets nothing written."""
@@ -65,7 +69,8 @@ class AsyncStore:
     async def close(self) -> None:
         """Write what waits, and let go of the database."""
         await self.call(self.sync.close)
-        self._threads.shutdown()
+        self._readers.shutdown()
+        self._writers.shutdown()
 
     async def _known(self) -> list[keys.HashedKey]:
         if time.monotonic() >= self._keys_until:

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Select, bindparam, delete, func, select
 
+from tongtu.errors import DataError
 from tongtu.serve.store import tables
 from tongtu.serve.store.events import count, upsert
 from tongtu.serve.store.opening import sql
@@ -21,6 +22,10 @@ _LONGEST_VALUE = 400
 """Bytes; longer ones are texts, which nobody filters by, and would not fit into an index of PostgreSQL."""
 _WORDS = 8
 """Words of a search that count."""
+_FIELDS = 20
+"""Fields of one filter."""
+_ASKED_VALUES = 1_000
+"""Values of one filter."""
 _ONE_QUESTION = 500
 """Ids asked for in one statement."""
 
@@ -89,7 +94,13 @@ def categories(connection: Connection, limit: int) -> list[tuple[str, int]]:
 
 
 def matching(connection: Connection, filters: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Ids, in order, of the items that have, for each field, one of its values."""
+    """Ids, in order, of the items that have, for each field, one of its values.
+
+    Raises:
+        DataError: If more is asked than one statement can hold.
+    """
+    if len(filters) > _FIELDS or sum(map(len, filters.values())) > _ASKED_VALUES:
+        raise DataError(f"filters: at most {_FIELDS} fields with {_ASKED_VALUES} values in all")
     i = tables.items.c
     chosen = select(i.id).order_by(i.id)
     for field, values in filters.items():

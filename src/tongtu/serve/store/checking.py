@@ -74,6 +74,24 @@ def whole(value: Any, what: str) -> int:
     return value
 
 
+def check_asked(value: Any) -> None:
+    """Look at what somebody asks for: databases differ in what they do with text and numbers that they could not hold.
+
+    Raises:
+        DataError: If such a value is part of it.
+    """
+    if isinstance(value, str):
+        text(value, "what is asked for")
+    elif isinstance(value, int) and not isinstance(value, bool):
+        whole(value, "a number that is asked with")
+    elif isinstance(value, Mapping):
+        check_asked(list(value))
+        check_asked(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            check_asked(part)
+
+
 def json_text(value: Mapping[str, Any], what: str) -> str:
     """A mapping as JSON.
 

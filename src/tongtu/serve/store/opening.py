@@ -90,7 +90,7 @@ def begin_writing(connection: Connection) -> None:
     in their order, so that a reader who remembers the last one misses none, and writers of the same keys cannot lock each other out.
     """
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        connection.exec_driver_sql(f"SELECT set_config('lock_timeout', '{_PATIENCE}s', true), pg_advisory_xact_lock({_LOCK})")
 
 
 def sql(connection: Connection, statement: str) -> str:
@@ -114,7 +114,8 @@ _MEANINGS = {
     "disk I/O error": "the disk cannot be read or written: check it and the space left; what was acknowledged before is unchanged",
     "readonly": "not allowed to write: change its permissions or choose another --store",
     "unable to open": "cannot be opened: check the path and its permissions, or choose another --store",
-    "is locked": f"another program has been writing for {_PATIENCE} s: stop it, or choose another --store",
+    "is locked": f"another program has been writing for {_PATIENCE} s: wait for it, or stop it",
+    "lock timeout": f"another program has been writing for {_PATIENCE} s: wait for it, or stop it",
     "not a database": "is not a database: choose another --store",
     "malformed": "is damaged: put back a copy, or choose another --store",
     "already exists": "holds tables of an unfinished or foreign store: choose another --store",
@@ -150,9 +151,9 @@ def _place_file(path: Path, name: str, create: bool) -> None:
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    # Transactions are begun and ended by us alone.
+    # Transactions are begun and ended by us alone. The system's cache of files serves every connection; their own are small.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "cache_size=-16000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "cache_size=-4000"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -5,21 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from tongtu.errors import StorageError
 from tongtu.serve.store import catalogue, events, keys, people, registry_rows
-from tongtu.serve.store.checking import attributes_text, check_item, event_rows, ident, json_text
+from tongtu.serve.store.checking import attributes_text, check_asked, check_item, event_rows, ident, json_text
 from tongtu.serve.store.opening import for_reading, open_engine, parse_url, storing
 from tongtu.serve.store.records import Counts, Event, History, Item, Key, Page, SavedModel, StoredEvent, User
 from tongtu.serve.store.writer import Writer
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 DEFAULT_URL = "sqlite:///tongtu.db"
+
+
+def writes(method: Callable[P, T]) -> Callable[P, T]:
+    """Marks a method that waits for the writer, so that an event loop does not let those wait who only read."""
+    method.__dict__["writes"] = True
+    return method
 
 
 class Store:
@@ -53,6 +60,7 @@ class Store:
         parsed = parse_url(url)
         return cls(open_engine(parsed, create), parsed.render_as_string())
 
+    @writes
     def close(self) -> None:
         """Write what waits, and let go of the database."""
         self.writer.close()
@@ -77,6 +85,7 @@ class Store:
         """As `add_events`, without waiting for the disk."""
         return self.writer.add_events(event_rows(new, int(time.time())))
 
+    @writes
     def add_events(self, new: Sequence[Event]) -> list[bool]:
         """Write events, all or none; they are on disk when this returns.
 
@@ -107,6 +116,7 @@ class Store:
 
     # Users
 
+    @writes
     def put_users(self, users: Iterable[tuple[str, Mapping[str, str]]]) -> None:
         """Make users, or give those that are there these attributes instead of theirs."""
         rows = {ident(user, "the id of a user"): attributes_text(known, f"user {str(user)[:40]!r}") for user, known in users}
@@ -121,12 +131,15 @@ class Store:
         """Users by id: those behind `after` whose id holds `query`."""
         return self._read(people.page, after, limit, query)
 
+    @writes
     def delete_user(self, user: str) -> int:
         """Forget a user: events, attributes, and on SQLite their bytes in the file. Returns the number of events."""
+        check_asked(user)
         return self.writer.submit(lambda connection: events.delete_user(connection, user), scrub=True).result()
 
     # Items
 
+    @writes
     def put_items(self, items: Iterable[Item]) -> None:
         """Make items, or replace those that are there; each gets the next change number."""
         rows = {item.id: (item, check_item(item)) for item in items}
@@ -159,6 +172,7 @@ class Store:
 
     # Keys
 
+    @writes
     def add_key(self, name: str, scopes: Iterable[str]) -> str:
         """Make an API key; the secret is told this once.
 
@@ -180,8 +194,10 @@ class Store:
         """Every key, by name."""
         return [key for _, key in self.hashed_keys()]
 
+    @writes
     def revoke_key(self, name: str) -> bool:
         """Remove a key; whether there was one."""
+        check_asked(name)
         return self.writer.submit(lambda connection: keys.revoke(connection, name)).result()
 
     # The registry of models
@@ -190,6 +206,7 @@ class Store:
         """Every model that was being served, by name, the current one before the previous."""
         return self._read(registry_rows.models)
 
+    @writes
     def save_models(self, rows: Sequence[SavedModel]) -> None:
         """Remember these models instead of all before."""
         self.writer.submit(lambda connection: registry_rows.save_models(connection, rows)).result()
@@ -198,12 +215,14 @@ class Store:
         """A fact by name ("traffic"), or None."""
         return self._read(registry_rows.setting, name)
 
+    @writes
     def save_setting(self, name: str, value: Mapping[str, Any]) -> None:
         """Remember a fact."""
         text = json_text(value, f"setting {name}")
         self.writer.submit(lambda connection: registry_rows.save_setting(connection, ident(name, "the name of a setting"), text)).result()
 
     def _read(self, question: Callable[..., T], *about: Any) -> T:
+        check_asked(about)
         with storing(self.name):
             try:
                 with self._reading.connect() as connection:
