@@ -2,9 +2,9 @@
 
 Latencies count from the moment a request was due, so that time spent waiting for a free connection counts too. `_server.load` starts this file; each
 answer becomes a row [second it was due, milliseconds, status, Retry-After, version, first item, milliseconds since it was sent]. Statuses below 0 are
-no answers at all: `REFUSED` (no connection), `BROKEN` (lost before an answer) and `LATE` (none within the patience). A connection that was kept open and turns out to be closed is
-replaced once, as every client does it (RFC 9110, section 9.2.2). With `--heed-ready` it behaves as a balancer does: nothing is sent any more once
-/health/ready has said no.
+no answers at all: `REFUSED` (no connection), `BROKEN` (lost before an answer) and `LATE` (none within the patience). A connection that was kept open and
+turns out to be closed is replaced once, as every client does it (RFC 9110, section 9.2.2). With `--heed-ready` it behaves as a balancer does: nothing is
+sent any more once /health/ready has said no.
 """
 
 from __future__ import annotations
