@@ -66,6 +66,7 @@ class Server:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.stop(signal.SIGTERM)
+        self.log.unlink(missing_ok=True)
 
     def wait_ready(self, patience: float = _TREE) -> float:
         """Seconds from the start until it is ready; what /health/ready said before is kept in `not_ready_seen`."""
@@ -97,6 +98,7 @@ class Server:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        self.log.unlink(missing_ok=True)
 
     def tree(self) -> list[int]:
         """The process ids of the front and everything below it."""
