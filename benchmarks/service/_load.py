@@ -1,10 +1,10 @@
 """Open-loop load from a process of its own: requests leave when they are due, however slow the answers are.
 
 Latencies count from the moment a request was due, so that time spent waiting for a free connection counts too. `_server.load` starts this file; each
-answer becomes a row [second it was due, milliseconds, status, Retry-After, version, first item]. Statuses below 0 are no answers at all: `REFUSED`
-(no connection), `BROKEN` (lost before an answer) and `LATE` (none within the patience). A connection that was kept open and turns out to be closed is
-replaced once, as every client does it (RFC 9110, section 9.2.2). With `--heed-ready` it behaves as a balancer does: nothing is sent any more once
-/health/ready has said no.
+answer becomes a row [second it was due, milliseconds, status, Retry-After, version, first item, milliseconds since it was sent]. Statuses below 0 are
+no answers at all: `REFUSED` (no connection), `BROKEN` (lost before an answer) and `LATE` (none within the patience). A connection that was kept open and
+turns out to be closed is replaced once, as every client does it (RFC 9110, section 9.2.2). With `--heed-ready` it behaves as a balancer does: nothing is
+sent any more once /health/ready has said no.
 """
 
 from __future__ import annotations
@@ -83,13 +83,15 @@ async def run(options: argparse.Namespace) -> list[list[Any]]:
         connection = Connection(options.host, options.port)
         while True:
             when, request = await due.get()
+            sent = time.perf_counter()
             try:
                 async with asyncio.timeout(options.patience):
                     found = await connection.ask(request)
             except TimeoutError:
                 connection.close()
                 found = [LATE, None, None, None]
-            rows.append([round(when - began, 4), round(1000 * (time.perf_counter() - when), 3), *found])
+            now = time.perf_counter()
+            rows.append([round(when - began, 4), round(1000 * (now - when), 3), *found, round(1000 * (now - sent), 3)])
             due.task_done()
 
     ready = asyncio.Event()
@@ -110,7 +112,7 @@ async def run(options: argparse.Namespace) -> list[list[Any]]:
     for one in tasks:
         one.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    left = [[round(when - began, 4), 1000 * options.patience, LATE, None, None, None] for when, _ in (due.get_nowait() for _ in range(due.qsize()))]
+    left = [[round(when - began, 4), 1000 * options.patience, LATE, None, None, None, 0.0] for when, _ in (due.get_nowait() for _ in range(due.qsize()))]
     return rows + left
 
 

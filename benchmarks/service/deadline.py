@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from _models import random_sasrec
-from _server import Kept, Server, start, tell, workplace
+from _server import Kept, Server, start, status_of, tell, workplace
 
 GRACE, LEAVING = 0.1, 0.25
 
@@ -89,9 +89,10 @@ def until_free(server: Server, patience: float = 10.0) -> float:
 
 
 def settle(server: Server, patience: float = 60.0) -> None:
-    """Wait until a worker that was replaced is there again."""
+    """Wait until a worker that is replaced, which happens within a moment, is there again."""
     began = time.monotonic()
-    while server.metric("ranking_alive") < 1 and time.monotonic() - began < patience:
+    time.sleep(0.5)
+    while (server.metric("ranking_alive") < 1 or status_of(f"{server.url}/health/ready") != 200) and time.monotonic() - began < patience:
         time.sleep(0.1)
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from _load import BROKEN, LATE
 from _models import random_sasrec
-from _server import Kept, begin_load, questions, start, status_of, summary, tell, workplace
+from _questions import questions
+from _server import Kept, begin_load, start, status_of, summary, tell, workplace
 
 LIMIT, AT_ONCE = 20.0, 0.25
 

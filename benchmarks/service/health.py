@@ -15,7 +15,8 @@ from typing import Any
 
 from _models import random_sasrec
 from _postgres import Postgres, found
-from _server import Kept, Server, begin_load, heavy_questions, start, status_of, tell, turns, workplace
+from _questions import heavy_questions
+from _server import Kept, Server, begin_load, start, status_of, tell, turns, workplace
 
 LIMIT = 50.0
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from _models import random_sasrec
-from _server import Kept, Server, capacity, cores, free_port, load, questions, start, summary, tell, workplace
+from _questions import questions
+from _server import Kept, Server, capacity, cores, free_port, load, start, summary, tell, workplace
 
 AUTOCANNON = "autocannon@9.0.0"
 P50, P99 = 5.0, 20.0

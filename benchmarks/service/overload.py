@@ -4,6 +4,7 @@
 
 Two kinds of questions: light ones, recommendations, where the front has to turn away thousands a second; and heavy ones, reasons for ten
 items, where the workers are what is short. First the service idles at a twentieth of its capacity, then it gets ten times the capacity.
+Latencies count from when a request is sent: at ten times the capacity it is whoever asks that runs out of connections.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import json
 from typing import Any
 
 from _models import random_sasrec
-from _server import Kept, Server, begin_load, capacity, heavy_questions, load, questions, start, summary, tell, turns, workplace
+from _questions import heavy_questions, questions
+from _server import Kept, Server, begin_load, capacity, load, start, summary, tell, turns, workplace
 
 ALLOWED = {200, 429, 503}
 TIMES = 10
@@ -38,15 +40,15 @@ def main() -> None:
 
 
 def drill(server: Server, asked: list[tuple[str, str, Any]], first: float, options: argparse.Namespace) -> dict[str, Any]:
-    able = max(capacity(server.port, asked, options.ramp, first), first / 4)
+    able = capacity(server.port, asked, options.ramp, first)
     load(server.port, TIMES * able, options.ramp, asked, connections=256)  # what memory a first rush takes it keeps
-    idle = summary(load(server.port, able / 20, max(options.seconds, 200 / able), asked))
+    idle = summary(load(server.port, able / 20, max(options.seconds, 200 / able), asked), since_sent=True)
     memory = [server.memory_mb()]
     rush = begin_load(server.port, TIMES * able, options.seconds, asked, connections=256)
     memory += [server.memory_mb() for _ in turns(options.seconds, options.seconds / 10)]
     rows = rush.rows()
     sent_away = [row for row in rows if row[2] in (429, 503)]
-    found = {"capacity": able, "offered": TIMES * able, "idle": idle, "rush": summary(rows), "memory MiB": memory}
+    found = {"capacity": able, "offered": TIMES * able, "idle": idle, "rush": summary(rows, since_sent=True), "memory MiB": memory}
     return found | {"without Retry-After": sum(row[3] is None for row in sent_away), "after": server.process.poll() is None}
 
 

@@ -39,8 +39,9 @@ def main() -> None:
     rows, slope = found["answers"], found["MiB a minute"]
     failed = sum(n for status, n in rows["statuses"].items() if status not in ("200", "201"))
     first, last = found["samples"][len(found["samples"]) // 5], found["samples"][-1]
+    told, well = f"{json.dumps(rows['statuses'])}, p99 {rows['p99']:.1f} ms", alive and rows["requests"] > 0 and not failed
     kept = [
-        Kept(f"{options.minutes:g} minutes at {SHARE:.0%} of {able:.0f}/s", f"{json.dumps(rows['statuses'])}, p99 {rows['p99']:.1f} ms", alive and not failed),
+        Kept(f"{options.minutes:g} minutes at {SHARE:.0%} of {able:.0f}/s", told, well),
         Kept(f"memory slope under {SLOPE:g} MB a minute", f"{slope:+.2f} ({first['MiB']:.0f} to {last['MiB']:.0f} MiB)", slope < SLOPE),
         Kept("no growth of descriptors", f"{first['descriptors']} to {last['descriptors']}", found["descriptors a minute"] < 0.5),
     ]
