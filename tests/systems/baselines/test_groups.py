@@ -131,3 +131,14 @@ def test_popularity_may_weigh_more_than_in_ties() -> None:
     slight, strong = (make("userknn", {"popularity": weight}).fit(data, FitOptions(quiet=True)) for weight in (1e-3, 1e3))
     history = np.array([2, 5], np.int32)
     assert ranked(slight, history=history)[:2] == [1, 6] and ranked(strong, history=history)[:2] == [1, 3]
+
+
+def test_neighbours_may_give_their_first_events_alone(tmp_path: Path) -> None:
+    system = make("userknn", {"first": 1, "attributes": ["club"]}).fit(log(), FitOptions(quiet=True))
+    system.save_pretrained(tmp_path / "model")
+    chess = Request(attributes={"club": "chess"})
+    for one in (system, open_model(tmp_path / "model")):
+        scores = one.score([chess], slice(0, 8))[0]  # type: ignore[attr-defined]
+        assert scores[1] > 1 and not scores[2:].any()
+    every = make("userknn", {"attributes": ["club"]}).fit(log(), FitOptions(quiet=True)).score([chess], slice(0, 8))[0]  # type: ignore[attr-defined]
+    assert every[2] > 1

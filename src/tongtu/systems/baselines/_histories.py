@@ -33,6 +33,13 @@ def user_item_matrix(data: Dataset) -> csr_array:
     return met
 
 
+def first_events(data: Dataset, count: int | None) -> Dataset:
+    """Only each user's first `count` events, or all of them for None."""
+    if count is None:
+        return data
+    return data.keep_events(np.arange(data.n_events) - np.repeat(data.offset[:-1], data.lengths) < count)
+
+
 def history_matrix(requests: RequestBatch, size: int, decay: float = 1.0) -> csr_array:
     """float32[n, size], one row a request: the weight of each item of its history; `PAD` events are left out.
 

@@ -23,7 +23,7 @@ from tongtu.config import configuration
 from tongtu.core import FitOptions, Request, RequestBatch, Scores, TopK
 from tongtu.data.attributes import AttributeCodes, AttributeReader
 from tongtu.ranking import top_k
-from tongtu.systems.baselines._histories import require_events
+from tongtu.systems.baselines._histories import first_events, require_events
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -67,7 +67,7 @@ class GroupPopular:
         require_events(data)
         self.items, self.item_text = data.items, data.item_text
         self.reader = AttributeReader.learn(data, self.config.attributes, self.config.buckets)
-        data = self._early(data)
+        data = first_events(data, self.config.first)
         profile, sizes = self.reader.of_users(data), self.reader.sizes
         self._profiles, group = np.unique(profile, axis=0, return_inverse=True)
         nobody = np.append((self._profiles == 0).all(axis=1), True)  # behind the groups, the one that nobody is in
@@ -108,13 +108,6 @@ class GroupPopular:
         system._groups, system._values = _restored(folder, "groups"), _restored(folder, "values")
         system.provenance = dict(folder.facts["provenance"])
         return system
-
-    def _early(self, data: Dataset) -> Dataset:
-        """The data set with the events that count."""
-        if self.config.first is None:
-            return data
-        number = np.arange(data.n_events) - data.offset[data.event_user - 1]
-        return data.keep_events(number < self.config.first)
 
     def _chances(self, profiles: AttributeCodes, items: slice) -> Scores:
         """Chances [profiles, width]: everybody's, refined by each attribute, their mean refined by all attributes together."""

@@ -24,13 +24,13 @@ from tongtu.core import FitOptions, Request, RequestBatch, Scores, TopK
 from tongtu.data.attributes import AttributeCodes, AttributeReader
 from tongtu.ranking import top_k
 from tongtu.systems.baselines._elsewhere import users_elsewhere
-from tongtu.systems.baselines._histories import history_matrix, popularity_share, user_item_matrix
+from tongtu.systems.baselines._histories import first_events, history_matrix, popularity_share, user_item_matrix
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import polars as pl
 
-    from tongtu.core import Offsets
+    from tongtu.core import Codes, Offsets
     from tongtu.data.dataset import Dataset
     from tongtu.vocab import Vocab
 
@@ -53,6 +53,7 @@ class UserKNN:
             source_data: Another data set, a folder or a public name: the cosine of what two users are there counts as much as that of their
                 histories here. Users are the same where their ids are.
             source: A model folder fitted on that data set, whose vectors of users are compared; None compares their histories there.
+            first: Only each neighbour's first so many events are counted, which is what new users meet; None counts all.
             popularity: How much the most popular item gets beside the similarities of its neighbours; a little decides between equals only.
         """
 
@@ -62,6 +63,7 @@ class UserKNN:
         buckets: Annotated[int, Field(ge=2)] = 10
         source_data: str | None = None
         source: str | None = None
+        first: Annotated[int, Field(ge=1)] | None = None
         popularity: Annotated[float, Field(gt=0)] = 1e-3
 
         def __post_init__(self) -> None:
@@ -78,14 +80,14 @@ class UserKNN:
     def fit(self, data: Dataset, options: FitOptions | None = None) -> Self:
         """Keep every user's items and attributes."""
         started = time.perf_counter()
-        met = user_item_matrix(data)
-        self.items, self.item_text, self.counts = data.items, data.item_text, data.item_counts
+        met, given = user_item_matrix(data), first_events(data, self.config.first)
+        self.items, self.item_text, self.counts = data.items, data.item_text, given.item_counts
         self.reader = AttributeReader.learn(data, self.config.attributes, self.config.buckets)
         active = np.flatnonzero(data.lengths)
         there = csr_array((data.users.size, 0), dtype=np.float32)
         if self.config.source_data is not None:
             there = users_elsewhere(data, self.config.source_data, self.config.source)
-        self._set(met[active], self.reader.of_users(data)[active], there, active + 1)
+        self._set(met[active], user_item_matrix(given)[active], self.reader.of_users(data)[active], (there, active + 1))
         seed = options.seed if options else 0
         self.provenance = {"seed": seed, "fit_seconds": time.perf_counter() - started, "parameters": int(met.nnz + self._profile.size)}
         return self
@@ -99,7 +101,7 @@ class UserKNN:
         for first in range(0, len(batch), rows):
             part = slice(first, first + rows)
             near = self._nearest(self._similar(history[part], profile[part], there[part]))
-            scores[part] += (csr_array(near) @ self._met[:, items]).toarray()
+            scores[part] += (csr_array(near) @ self._given[:, items]).toarray()
         return scores
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
@@ -109,6 +111,8 @@ class UserKNN:
     def save_pretrained(self, path: Path) -> None:
         """Write a model folder."""
         arrays = {"item": self._met.indices, "offset": self._met.indptr, "profile": self._profile, "counts": self.counts, "users": self._users}
+        if self.config.first is not None:
+            arrays |= {"given.item": self._given.indices, "given.offset": self._given.indptr}
         there = {f"there.{part}": getattr(self._there, part) for part in _PARTS}
         hub.save(path, self, {**arrays, **there}, {"attributes": self.reader.facts(), "there": self._there.shape[1]})
 
@@ -119,16 +123,18 @@ class UserKNN:
         system = cls(hub.restore_config(folder, cls.Config))
         system.items, system.item_text, system.counts = folder.items, folder.item_text, folder.arrays["counts"]
         system.reader = AttributeReader.restore(folder.facts["attributes"])
-        item, offset = folder.arrays["item"], folder.arrays["offset"]
-        met = csr_array((np.ones(len(item), np.float32), item, offset), shape=(len(offset) - 1, system.items.size))
+        met = given = _ones(folder.arrays["item"], folder.arrays["offset"], system.items.size)
+        if system.config.first is not None:
+            given = _ones(folder.arrays["given.item"], folder.arrays["given.offset"], system.items.size)
         parts = [folder.arrays[f"there.{part}"] for part in _PARTS]
         there = csr_array(tuple(parts), shape=(len(parts[-1]) - 1, folder.facts["there"]))
-        system._set(met, folder.arrays["profile"], there, folder.arrays["users"])
+        system._set(met, given, folder.arrays["profile"], (there, folder.arrays["users"]))
         system.provenance = dict(folder.facts["provenance"])
         return system
 
-    def _set(self, met: csr_array, profile: AttributeCodes, there: csr_array, users: Offsets) -> None:
-        self._met, self._profile, self._there, self._users = met, profile, there, users
+    def _set(self, met: csr_array, given: csr_array, profile: AttributeCodes, elsewhere: tuple[csr_array, Offsets]) -> None:
+        self._met, self._given, self._profile, (there, users) = met, given, profile, elsewhere
+        self._there, self._users = there, users
         self._there_by_width = csr_array(there[users].T)
         length: Offsets = np.diff(met.indptr)
         self._by_item = csr_array((met * (1 / np.sqrt(np.maximum(length, 1)))[:, None].astype(np.float32)).T)
@@ -163,3 +169,8 @@ class UserKNN:
             return similar
         least: npt.NDArray[np.float32] = np.partition(similar, -most, axis=1)[:, -most, None]
         return np.where(similar >= least, similar, np.float32(0))
+
+
+def _ones(item: Codes, offset: Offsets, size: int) -> csr_array:
+    """Who met what, from its parts."""
+    return csr_array((np.ones(len(item), np.float32), item, offset), shape=(len(offset) - 1, size))
