@@ -109,7 +109,7 @@ class SemanticIds:
         """Codebooks moved towards another catalogue, and the old id of every item that it still fits.
 
         The way to the codes' space stays, and the books go one round of k-means on: that finds most of what there is to gain, and further rounds let codes
-        drift that nothing pushed. An old id fits if its codes, read in the new books, are not farther from the item's vector than its new codes would be,
+        drift that nothing pushed. An RQ-VAE's books stay too, since its decoder was made for them. An old id fits if its codes, read in the new books, are not farther from the item's vector than its new codes would be,
         give or take `tolerance`. The other items, and the new ones, get ids that no kept one has.
 
         Args:
@@ -122,7 +122,7 @@ class SemanticIds:
         """
         levels, repair, size = self.config.levels, self.config.repair, self.sizes[-1]
         learned, _ = _learned(vectors)
-        quantiser = self.quantiser.moved(self.quantiser.projection(learned))
+        quantiser = self.quantiser if self.kind == "rqvae" else self.quantiser.moved(self.quantiser.projection(learned))
         z = quantiser.projection(np.asarray(vectors[1:], np.float32))
         before, fresh = self.codes[old[1:]], _placed(quantiser, z, self.codes[:0], repair)
         gap = [np.square(z - quantiser.decoded(codes[:, :levels])).sum(axis=1) for codes in (before, fresh)]
