@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from clusters import catalogue, settings
 
-from test_ids import catalogue, settings
 from tongtu.config import build
 from tongtu.errors import ConfigError
 from tongtu.semantic.codebooks import Projection, Quantiser
@@ -45,7 +47,7 @@ def test_each_further_level_leaves_less() -> None:
     quantiser = Quantiser(Projection.scaling(x), books)
     codes = quantiser.codes(x)
     left = [np.square(x - quantiser.decoded(codes[:, :level])).mean() for level in range(5)]
-    assert all(later < 0.95 * earlier for earlier, later in zip(left, left[1:], strict=False))
+    assert all(later < 0.95 * earlier for earlier, later in itertools.pairwise(left))
     for level in range(4):
         np.testing.assert_array_equal(quantiser.codes_at(x, codes[:, :level]), codes[:, level])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
@@ -35,6 +35,11 @@ class NamedIds:
     def config(self) -> SemanticConfig:
         """The ids' settings."""
         return self.ids.config
+
+    def titles(self, codes: Iterable[int], longest: int = 60) -> list[str]:
+        """The beginnings of the texts of these item codes; an item without text is called by its id."""
+        texts = [(self.item_text[int(code) - 1] or self.items.ids[int(code) - 1]) for code in codes]
+        return [text if len(text) <= longest else text[: longest - 1].rstrip() + "…" for text in texts]
 
     def save(self, path: Path) -> None:
         """Write the folder, replacing one that stands there only when the new one is complete.

@@ -109,8 +109,9 @@ class SemanticIds:
         """Codebooks moved towards another catalogue, and the old id of every item that it still fits.
 
         The way to the codes' space stays, and the books go one round of k-means on: that finds most of what there is to gain, and further rounds let codes
-        drift that nothing pushed. An RQ-VAE's books stay too, since its decoder was made for them. An old id fits if its codes, read in the new books, are not farther from the item's vector than its new codes would be,
-        give or take `tolerance`. The other items, and the new ones, get ids that no kept one has.
+        drift that nothing pushed. An RQ-VAE's books stay too, since its decoder was made for them. An old id fits if its codes, read in the new books, are
+        not farther from the item's vector than its new codes would be, give or take `tolerance`. The other items, and the new ones, get ids that no kept
+        one has.
 
         Args:
             vectors: float32[J, D] of the catalogue as it is now, `PAD` first.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 
 from tongtu.core import Offsets
 from tongtu.semantic.ids import SemanticIds
@@ -34,16 +35,22 @@ class CodeMeaning:
     nearest: Offsets
 
 
-def items_under(ids: SemanticIds, prefix: Sequence[int]) -> Offsets:
+def items_under(ids: SemanticIds, prefix: Sequence[int], among: Offsets | None = None) -> Offsets:
     """int64, the item codes whose ids begin with `prefix`, those nearest to the middle first.
 
     An item is near the middle of a prefix if the codes behind it add little to it.
+
+    Args:
+        ids: The ids.
+        prefix: Codes of the first levels.
+        among: Item codes to look through; all where None.
     """
-    own = ids.codes[1:, : len(prefix)]
-    rows = np.flatnonzero((own == np.asarray(prefix, np.int32)).all(axis=1))
-    codes = ids.codes[1:][rows][:, : ids.config.levels]
+    rows = np.arange(1, len(ids.codes)) if among is None else among
+    rows = rows[(ids.codes[rows, : len(prefix)] == np.asarray(prefix, np.int32)).all(axis=1)]
+    codes = ids.codes[rows, : ids.config.levels]
     beyond = ids.quantiser.decoded(codes) - ids.quantiser.decoded(codes[:, : len(prefix)])
-    return rows[np.argsort(np.square(beyond).sum(axis=1), kind="stable")] + 1
+    found: Offsets = rows[np.argsort(np.square(beyond).sum(axis=1), kind="stable")]
+    return found
 
 
 class Wording:
@@ -63,26 +70,35 @@ class Wording:
             here, everywhere = inside[word], self.count[word]
             return float(np.sqrt(here) * np.log((here + _PRIOR * everywhere / total) / (n + _PRIOR) * total / everywhere))
 
-        return tuple(sorted(inside, key=lambda word: (-weight(word), word))[:words])
+        kinds: dict[str, str] = {}
+        for word in sorted(inside, key=lambda word: (-weight(word), word)):
+            kinds.setdefault(word.rstrip("s"), word)  # brush and brushes tell the same
+        return tuple(kinds.values())[:words]
 
 
 def meanings(ids: SemanticIds, wording: Wording, prefix: Sequence[int] = (), words: int = 4) -> list[CodeMeaning]:
     """What each code that follows `prefix` means, those of most items first."""
     under = items_under(ids, prefix)
     code = ids.codes[under, len(prefix)]
+    order = np.argsort(code, kind="stable")
+    some, first = np.unique(code[order], return_index=True)
     found = []
-    for one in np.unique(code).tolist():
+    for one, among in zip(some.tolist(), np.split(under[order], first[1:]), strict=True):
         longer = (*prefix, one)
-        nearest = items_under(ids, longer)
+        nearest = items_under(ids, longer, among)
         found.append(CodeMeaning(longer, len(nearest), wording.telling(nearest, words), nearest))
     return sorted(found, key=lambda meaning: (-meaning.items, meaning.prefix))
 
 
-def plane(ids: SemanticIds) -> npt.NDArray[np.float64]:
-    """float64[K, 2], the codes of the first level in the plane in which they lie farthest apart."""
-    book = ids.quantiser.books[0].astype(np.float64)
-    centred = book - book.mean(axis=0)
-    left, size, _ = np.linalg.svd(centred, full_matrices=False)
-    found = np.zeros((len(book), 2))
-    found[:, : min(2, len(size))] = (left * size)[:, :2]
+def places(ids: SemanticIds, codes: Sequence[int]) -> npt.NDArray[np.int64]:
+    """int64[n, 2], a column and a row for each of these codes of the first level, in a square in which like codes are near each other."""
+    book = ids.quantiser.books[0][list(codes)].astype(np.float64)
+    left, size, _ = np.linalg.svd(book - book.mean(axis=0), full_matrices=False)
+    side = int(np.ceil(np.sqrt(len(codes))))
+    rank = np.zeros((len(codes), 2))
+    for axis in range(min(2, len(size))):
+        rank[:, axis] = np.argsort(np.argsort(left[:, axis] * size[axis])) / len(codes)
+    cells = np.array([(column, row) for row in range(side) for column in range(side)])
+    far = np.square(rank[:, None] - (cells[None] + 0.5) / side).sum(axis=2)
+    found: npt.NDArray[np.int64] = cells[linear_sum_assignment(far)[1]]
     return found
