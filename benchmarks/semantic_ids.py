@@ -100,6 +100,7 @@ def faiss_product(vectors: np.ndarray, options: argparse.Namespace) -> Fitted:
 
     width = vectors.shape[1] // options.levels * options.levels
     turn, made = faiss.OPQMatrix(vectors.shape[1], options.levels, width), faiss.ProductQuantizer(width, options.levels, bits(options.size))
+    turn.pq = faiss.ProductQuantizer(width, options.levels, bits(options.size))  # what it turns for; its own would have 256 codes a level
     started = time.perf_counter()
     turn.train(vectors)
     turned = turn.apply(vectors)

@@ -53,7 +53,7 @@ def test_show_tells_use_meaning_and_neighbours(tongtu: Run, folder: Path) -> Non
     own = named.ids.codes[5].tolist()
     told = tongtu("ids", "show", folder, item, "--titles", "50")
     assert told.exit_code == 0 and "-".join(map(str, own)) in told.stdout
-    mates = np.flatnonzero((named.ids.codes[1:, 0] == own[0])) + 1
+    mates = np.flatnonzero(named.ids.codes[1:, 0] == own[0]) + 1
     assert all(title in told.stdout for title in named.titles(mates[:5]))
     under = tongtu("ids", "show", folder, "--prefix", str(own[0]))
     rows = [line for line in under.stdout.splitlines() if line.strip().startswith(f"{own[0]}-")]

@@ -11,11 +11,11 @@ from clusters import catalogue, settings
 
 from tongtu.config import build
 from tongtu.errors import ConfigError
-from tongtu.semantic.codebooks import Projection, Quantiser
+from tongtu.semantic.codebooks import Projection, Quantiser, squared_distances
 from tongtu.semantic.ids import SemanticIds
 from tongtu.semantic.opq import product_books
 from tongtu.semantic.quality import collision_rate, level_use, lost_share, shared_rate
-from tongtu.semantic.rkmeans import residual_books
+from tongtu.semantic.rkmeans import k_means, residual_books
 from tongtu.semantic.rqvae import even_assignment
 from tongtu.semantic.settings import SemanticConfig
 
@@ -50,6 +50,22 @@ def test_each_further_level_leaves_less() -> None:
     assert all(later < 0.95 * earlier for earlier, later in itertools.pairwise(left))
     for level in range(4):
         np.testing.assert_array_equal(quantiser.codes_at(x, codes[:, :level]), codes[:, level])
+
+
+def test_growing_from_one_direction_uses_later_levels_more_evenly() -> None:
+    """Vectors of many directions of falling weight: from drawn vectors, k-means leaves a centre near zero that most of what is left is nearest to."""
+    x = (np.random.default_rng(0).normal(size=(1000, 64)) * np.arange(1, 65) ** -0.5).astype(np.float32)
+    drawn, left = [], x.copy()
+    for level in range(3):
+        book = k_means(left, 32, 20, level)
+        left -= book[squared_distances(left, book).argmin(axis=1)]
+        drawn.append(book)
+    found = {}
+    for way, books in (("drawn", tuple(drawn)), ("growing", residual_books(x, (32,) * 3, 20, 0))):
+        quantiser = Quantiser(Projection.scaling(x), books)
+        codes = quantiser.codes(x)
+        found[way] = np.mean([use.perplexity for use in level_use(codes, (32,) * 3)[1:]]), lost_share(x, quantiser.decoded(codes))
+    assert found["growing"][0] > found["drawn"][0] + 2 and found["growing"][1] < found["drawn"][1]
 
 
 def test_product_books_lie_apart_and_the_rotation_pays() -> None:
