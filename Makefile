@@ -42,9 +42,9 @@ $(RUN): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (some minutes the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) $(shell grep '^torch==' constraints.txt) setuptools
-	@$(PIP) --no-build-isolation --editable '.[baselines,llm,trust]'
+	@$(PIP) --no-build-isolation --editable '.[ann,baselines,llm,trust]'
 	@touch $@
 
 $(DEV): $(RUN)
-	@$(PIP) --no-build-isolation --editable '.[baselines,llm,serve,trackers,trust,dev]'
+	@$(PIP) --no-build-isolation --editable '.[ann,baselines,llm,serve,trackers,trust,dev]'
 	@touch $@
