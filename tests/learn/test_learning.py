@@ -46,9 +46,9 @@ INSTRUCTIONS: Mapping[str, Any] = {
 }
 CODES: Mapping[str, Any] = {
     "vectors": "hashing",
-    "ids": {"levels": 2, "size": 16},
+    "ids": {"levels": 1, "size": 16},
     **{"max_length": 14, "width": 32, "heads": 2, "head_width": 16, "encoder_layers": 1, "decoder_layers": 1, "inner": 64},
-    "training": {"epochs": 5, "tokens": 512, "learning_rate": 5e-3, "warmup_steps": 10},
+    "training": {"epochs": 6, "tokens": 512, "learning_rate": 5e-3, "warmup_steps": 10},
 }
 WISHES: tuple[WishKind | None, ...] = (None, "vague", "specific")
 PROMPTS = {"items": 3, "choices": 0, "yes_no": 0, "told": 0, "last": None, "max_history": 4, "separators": [" "]}

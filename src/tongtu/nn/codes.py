@@ -229,8 +229,8 @@ class CodeNet(nn.Module):
     def surprise(self, answers_NLD: Tensor, target_N: Tensor) -> Tensor:
         """float[N, L], -log p of each target's codes."""
         code = self.code[target_N] - torch.tensor(self.offset[:-1], device=target_N.device)
-        levels = range(len(self.sizes))
-        return torch.stack([functional.cross_entropy(self.logits(answers_NLD[:, level], level).float(), code[:, level], reduction="none") for level in levels], 1)
+        logits = (self.logits(answers_NLD[:, level], level).float() for level in range(len(self.sizes)))
+        return torch.stack([functional.cross_entropy(of_level, code[:, level], reduction="none") for level, of_level in enumerate(logits)], 1)
 
     def wishes(self, asked_BP: Tensor, states_BSD: Tensor) -> Tensor:
         """Vectors [B, P, D] of length 1 that each question's item should be like: the state in the last place before it."""

@@ -55,7 +55,10 @@ def text_reader(dense: bool) -> TIGER:
     return fitted(leave_one_out(text_world(users=200).data).train, **changes, **({"dense": {}} if dense else {}))
 
 
-@pytest.mark.parametrize("changes", [{}, {"dense": {}}, {"ids": {"levels": 2, "size": 3, "repair": "none"}}, {"ids": {"levels": 2, "size": 16, "repair": "balanced"}}])
+UNREPAIRED, BALANCED = ({"levels": 2, "size": size, "repair": repair} for size, repair in ((3, "none"), (16, "balanced")))
+
+
+@pytest.mark.parametrize("changes", [{}, {"dense": {}}, {"ids": UNREPAIRED}, {"ids": BALANCED}])
 def test_every_list_is_full_legal_and_without_repetitions(changes: Mapping[str, Any]) -> None:
     system = fitted(split().train, **changes)
     requests = [*split().test.requests[:20], *(dataclasses.replace(one, candidates=np.arange(1, 40, 3, dtype=np.int32)) for one in split().test.requests[:20])]

@@ -137,7 +137,10 @@ class TIGER:
         return self
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
-        """The best `k` items for each request by the log-probabilities of their ids, or with `dense` by text; popularity without a known item, and the notes say so."""
+        """The best `k` items for each request by the log-probabilities of their ids, or with `dense` by text.
+
+        A request without a known item is answered by popularity, and its notes say so.
+        """
         batch = RequestBatch.of(requests)
         items, scores = np.full((len(batch), k), PAD, np.int32), np.full((len(batch), k), -np.inf, np.float32)
         histories = self._histories(batch)
