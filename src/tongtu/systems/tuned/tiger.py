@@ -218,7 +218,8 @@ class TIGER:
         """The best of the allowed items behind each history."""
         device = self.net.table.weight.device
         if self._trie is None or self._trie.item.device != device:
-            self._trie = Trie.of(self.ids.codes[1:].astype(np.int64)).to(device)
+            sequences: Any = self.ids.codes[1:].astype(np.int64)
+            self._trie = Trie.of(sequences).to(device)
         beams = min(max(self.config.beams, k), len(self.items), _MOST_BEAMS)
         width = min(beams if self.config.dense else k, len(self.items))
         with torch.inference_mode():
