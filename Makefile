@@ -46,5 +46,5 @@ $(RUN): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV): $(RUN)
-	@$(PIP) --no-build-isolation --editable '.[ann,baselines,llm,serve,trackers,trust,dev]'
+	@$(PIP) --no-build-isolation --editable '.[ann,baselines,llm,pictures,serve,trackers,trust,dev]'
 	@touch $@

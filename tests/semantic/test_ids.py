@@ -6,29 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from clusters import GROUPS, WIDTH, catalogue, settings
 
-from tongtu.config import build
 from tongtu.decode.trie import Trie
 from tongtu.errors import ConfigError, DataError
-from tongtu.semantic.codebooks import Vectors
 from tongtu.semantic.ids import SemanticIds
 from tongtu.semantic.quality import collision_rate
-from tongtu.semantic.settings import SemanticConfig
-
-GROUPS, EACH, WIDTH = 6, 40, 12
-
-
-def catalogue(seed: int = 0, items: int = GROUPS * EACH) -> tuple[Vectors, np.ndarray]:
-    """Vectors of items around a few centres that lie apart, `PAD` first, and the centre of each."""
-    draw = np.random.default_rng(seed)
-    centre = np.random.default_rng(99).normal(size=(GROUPS, WIDTH)) * 4
-    group = draw.integers(0, GROUPS, items)
-    made = centre[group] + draw.normal(size=(items, WIDTH))
-    return np.concatenate([np.zeros((1, WIDTH)), made]).astype(np.float32), group
-
-
-def settings(**values: object) -> SemanticConfig:
-    return build(SemanticConfig, {"levels": 3, "size": GROUPS, **values})
 
 
 @pytest.mark.parametrize("repair", ["extra", "balanced"])

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from tongtu.cli import audit, candidates, chat, compare, data, demo, doctor, evaluate, fit, recommend, study, systems
+from tongtu.cli import audit, candidates, chat, compare, data, demo, doctor, evaluate, fit, ids, recommend, study, systems
 from tongtu.errors import TongtuError
 
 
@@ -73,6 +73,7 @@ app.command("candidates", epilog="Example: tongtu candidates --data ml-100k --so
 app.command("audit", epilog="Example: tongtu audit model --data ml-100k --out audit.html --json audit.json")(audit.audit)
 app.command("compare", epilog="Example: tongtu compare experiment.toml --out results")(compare.compare)
 app.command("study", epilog="Example: tongtu study experiments/five-tasks-ml-100k.toml --out results")(study.study)
+app.add_typer(ids.app, name="ids")
 app.command("doctor", epilog="Example: tongtu doctor")(doctor.doctor)
 
 

@@ -100,6 +100,20 @@ class Quantiser:
             total += book[code]
         return total
 
+    def moved(self, z_NZ: Vectors) -> Self:
+        """Books one round of k-means on: each code goes to the mean of what is left of its vectors, those without any stay."""
+        left, books = z_NZ.copy(), []
+        for book in self.books:
+            code = squared_distances(left, book).argmin(axis=1)
+            order = np.argsort(code, kind="stable")
+            some, first = np.unique(code[order], return_index=True)
+            after = book.copy()
+            after[some] = np.add.reduceat(left[order], first) / np.diff(np.append(first, len(code)))[:, None]
+            after *= book.any(axis=0)  # a book of a part of the space stays in it
+            left -= after[squared_distances(left, after).argmin(axis=1)]
+            books.append(after)
+        return type(self)(self.projection, tuple(books))
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it by name."""
         ways = {"layer": self.projection.layers, "inverse": self.projection.inverse}

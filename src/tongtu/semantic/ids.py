@@ -23,10 +23,10 @@ import numpy.typing as npt
 
 from tongtu.core import PAD, Codes, Offsets
 from tongtu.errors import DataError
-from tongtu.semantic.codebooks import Projection, Quantiser, Vectors
+from tongtu.semantic.codebooks import Quantiser, Vectors
+from tongtu.semantic.fitting import fit_quantiser
 from tongtu.semantic.quality import LevelUse, collision_rate, level_use, lost_share, shared_rate
 from tongtu.semantic.repair import balanced, numbered
-from tongtu.semantic.rkmeans import residual_books
 from tongtu.semantic.settings import Kind, SemanticConfig
 
 _PREFIX = "ids."
@@ -71,7 +71,7 @@ class SemanticIds:
         config = config or SemanticConfig()
         seed = seed if config.seed is None else config.seed
         learned, rows = _learned(vectors)
-        quantiser, facts = _fitted(learned, config, seed, None if collaborative is None else collaborative[1:][rows], quiet)
+        quantiser, facts = fit_quantiser(learned, config, seed, None if collaborative is None else collaborative[1:][rows], quiet)
         z = quantiser.projection(np.asarray(vectors[1:], np.float32))
         no_one = np.zeros((0, config.levels + (config.repair == "extra")), np.int32)
         codes = _placed(quantiser, z, no_one, config.repair)
@@ -105,34 +105,34 @@ class SemanticIds:
         codes[new] = self.encode(vectors[new])
         return dataclasses.replace(self, codes=codes)
 
-    def refit(self, vectors: Vectors, old: Codes, tolerance: float = 0.1, seed: int = 0, collaborative: Vectors | None = None) -> Self:
-        """New codebooks that begin with these, and the old id of every item that it still fits.
+    def refit(self, vectors: Vectors, old: Codes, tolerance: float = 0.1) -> Self:
+        """Codebooks moved towards another catalogue, and the old id of every item that it still fits.
 
-        An old id fits if its codes, read in the new books, are not farther from the item's vector than its new codes would be, give or take
-        `tolerance`. The other items, and the new ones, get ids that no kept one has.
+        The way to the codes' space stays, and the books go one round of k-means on: that finds most of what there is to gain, and further rounds let codes
+        drift that nothing pushed. An RQ-VAE's books stay too, since its decoder was made for them. An old id fits if its codes, read in the new books, are
+        not farther from the item's vector than its new codes would be, give or take `tolerance`. The other items, and the new ones, get ids that no kept
+        one has.
 
         Args:
             vectors: float32[J, D] of the catalogue as it is now, `PAD` first.
             old: int32[J], the code that each item has here, `PAD` for new ones.
             tolerance: Share by which the squared distance may be larger.
-            seed: See `fit`.
-            collaborative: See `fit`.
+
+        Raises:
+            DataError: As `fit` does.
         """
-        config, levels = self.config, self.config.levels
-        learned, rows = _learned(vectors)
-        seed = seed if config.seed is None else config.seed
-        # one round from the old centres finds most of what there is to gain; further rounds let codes drift that nothing pushed
-        short = dataclasses.replace(config, iterations=1)
-        quantiser, facts = _fitted(learned, short, seed, None if collaborative is None else collaborative[1:][rows], True, self.quantiser)
+        levels, repair, size = self.config.levels, self.config.repair, self.sizes[-1]
+        learned, _ = _learned(vectors)
+        quantiser = self.quantiser if self.kind == "rqvae" else self.quantiser.moved(self.quantiser.projection(learned))
         z = quantiser.projection(np.asarray(vectors[1:], np.float32))
-        no_one = self.codes[:0]
-        fresh, before = _placed(quantiser, z, no_one, config.repair), self.codes[old[1:]]
+        before, fresh = self.codes[old[1:]], _placed(quantiser, z, self.codes[:0], repair)
         gap = [np.square(z - quantiser.decoded(codes[:, :levels])).sum(axis=1) for codes in (before, fresh)]
-        kept = (old[1:] != PAD) & (gap[0] <= (1 + tolerance) * gap[1])
+        known = old[1:] != PAD
+        kept = known & (gap[0] <= (1 + tolerance) * gap[1])
         codes = np.where(kept[:, None], before, fresh)
-        codes[~kept] = _placed(quantiser, z[~kept], codes[kept], config.repair)
-        facts |= {"kept": int(kept.sum()), "moved": int((~kept & (old[1:] != PAD)).sum()), "new": int((old[1:] == PAD).sum())}
-        return self._made(_with_pad(codes), config, quantiser, vectors, facts, at_least=self.sizes[-1])
+        codes[~kept] = _placed(quantiser, z[~kept], codes[kept], repair, size)
+        facts = {"kept": int(kept.sum()), "moved": int((known & ~kept).sum()), "new": int((~known).sum())}
+        return self._made(_with_pad(codes), self.config, quantiser, vectors, facts, at_least=size)
 
     @classmethod
     def _made(
@@ -208,16 +208,6 @@ def _learned(vectors: Vectors) -> tuple[Vectors, npt.NDArray[np.bool_]]:
     if not some.any():
         raise DataError("no item has a vector, so there is nothing to make ids from: import the catalogue with text columns")
     return rows[some], some
-
-
-def _fitted(
-    vectors: Vectors, config: SemanticConfig, seed: int, collaborative: Vectors | None, quiet: bool, start: Quantiser | None = None
-) -> tuple[Quantiser, dict[str, Any]]:
-    """A quantiser, and what was found while it was fitted."""
-    scale = Projection.scaling(vectors) if start is None else start.projection
-    sizes = (config.size,) * config.levels if start is None else start.sizes
-    books = residual_books(scale.scaled(vectors), sizes, config.iterations, seed, None if start is None else start.books)
-    return Quantiser(scale, books), {}
 
 
 def _placed(quantiser: Quantiser, z: Vectors, taken: Codes, repair: str, size: int | None = None) -> Codes:

@@ -17,7 +17,7 @@ from tongtu.semantic.codebooks import Vectors, squared_distances
 _LARGEST_SEED = 2**31
 
 
-def residual_books(z_NZ: Vectors, sizes: Sequence[int], iterations: int, seed: int, start: Sequence[Vectors] | None = None) -> tuple[Vectors, ...]:
+def residual_books(z_NZ: Vectors, sizes: Sequence[int], iterations: int, seed: int) -> tuple[Vectors, ...]:
     """Books float32[K, Z], one for each of `sizes`; of fewer vectors than that, one code a vector.
 
     Args:
@@ -25,14 +25,13 @@ def residual_books(z_NZ: Vectors, sizes: Sequence[int], iterations: int, seed: i
         sizes: Codes of each level.
         iterations: Of k-means.
         seed: Of the vectors that k-means begins with.
-        start: Books to begin with instead, of these sizes.
 
     Raises:
         MissingExtra: If faiss is not installed.
     """
     left, books = z_NZ.astype(np.float32, order="C", copy=True), []
     for level, size in enumerate(sizes):
-        book = k_means(left, size, iterations, seed + level, None if start is None else start[level])
+        book = k_means(left, size, iterations, seed + level)
         left -= book[squared_distances(left, book).argmin(axis=1)]
         books.append(book)
     return tuple(books)
@@ -44,8 +43,6 @@ def k_means(x_NZ: Vectors, size: int, iterations: int, seed: int, start: Vectors
         import faiss
     except ImportError:
         raise MissingExtra("k-means for semantic ids", "ann") from None
-    if start is not None and len(x_NZ) < len(start):
-        return start  # too few vectors to move so many centres
     found = faiss.Kmeans(
         x_NZ.shape[1],
         min(size, len(x_NZ)) if start is None else len(start),
