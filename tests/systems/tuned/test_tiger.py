@@ -57,8 +57,10 @@ def text_reader(dense: bool) -> TIGER:
 
 UNREPAIRED, BALANCED = ({"levels": 2, "size": size, "repair": repair} for size, repair in ((3, "none"), (16, "balanced")))
 
+ALIGNED = {"kind": "rqvae", "levels": 2, "size": 8, "rqvae": {"align": 0.1, "epochs": 3, "hidden": [16], "latent": 8, "batch": 16}}
 
-@pytest.mark.parametrize("changes", [{}, {"dense": {}}, {"ids": UNREPAIRED}, {"ids": BALANCED}])
+
+@pytest.mark.parametrize("changes", [{}, {"dense": {}}, {"ids": UNREPAIRED}, {"ids": BALANCED}, {"ids": ALIGNED}])
 def test_every_list_is_full_legal_and_without_repetitions(changes: Mapping[str, Any]) -> None:
     system = fitted(split().train, **changes)
     requests = [*split().test.requests[:20], *(dataclasses.replace(one, candidates=np.arange(1, 40, 3, dtype=np.int32)) for one in split().test.requests[:20])]

@@ -44,6 +44,7 @@ from tongtu.nn.batch import Batch, request_batch
 from tongtu.nn.code_beams import CodeBeams
 from tongtu.nn.codes import CodeBodyConfig, CodeNet
 from tongtu.nn.next_codes import CodedSequences, NextCodes
+from tongtu.semantic.collaborative import met_vectors
 from tongtu.semantic.ids import SemanticIds
 from tongtu.semantic.settings import SemanticConfig
 from tongtu.systems._catalogue import with_items
@@ -56,6 +57,7 @@ from tongtu.train.batches import training_prefixes, training_sequences
 from tongtu.train.settings import Training
 from tongtu.vocab import Vocab
 
+_MET_WIDTH = 64  # of the vectors of who met an item, to which an RQ-VAE may align ids
 _MOST_BEAMS = 1_000
 _BEAMS_AT_ONCE = 8_192
 
@@ -126,7 +128,8 @@ class TIGER:
         self.vectors, self.reader = catalogue_vectors(encoder, data.item_text, options.quiet), reader_of(encoder)
         if not self.vectors.any():
             raise DataError(f"{data.name}: no item has a text to make its id from: import it with --items FILE --text COLUMN")
-        self.ids, self._trie = SemanticIds.fit(self.vectors, config.ids, options.seed, quiet=options.quiet), None
+        met = met_vectors(data, _MET_WIDTH, options.seed) if config.ids.rqvae.align else None
+        self.ids, self._trie = SemanticIds.fit(self.vectors, config.ids, options.seed, met, options.quiet), None
         self.users = np.concatenate([[False], data.lengths > 0])
         cut = training_sequences(data, config.max_length + 1, "all") if config.encoder == "causal" else training_prefixes(data, config.max_length + 1)
         examples = CodedSequences(cut.item, cut.stop, cut.length, user=cut.user, known_by=(self.ids.codes, self.vectors))
