@@ -94,7 +94,7 @@ class TIGERConfig(CodeBodyConfig):
     ids: SemanticConfig = Field(default_factory=SemanticConfig)
     users: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     dense: Dense | None = None
-    training: Training = Field(default_factory=lambda: Training(epochs=60, patience=5, tokens=1024, learning_rate=2e-3, warmup_steps=200, average=0.99))
+    training: Training = Field(default_factory=lambda: Training(epochs=60, patience=5, tokens=512, learning_rate=3e-3, warmup_steps=200, average=0.99))
     beams: Annotated[int, Field(ge=1, le=_MOST_BEAMS)] = 50
 
 
