@@ -70,10 +70,13 @@ class Wording:
             here, everywhere = inside[word], self.count[word]
             return float(np.sqrt(here) * np.log((here + _PRIOR * everywhere / total) / (n + _PRIOR) * total / everywhere))
 
-        kinds: dict[str, str] = {}
+        chosen: list[str] = []
         for word in sorted(inside, key=lambda word: (-weight(word), word)):
-            kinds.setdefault(word.rstrip("s"), word)  # brush and brushes tell the same
-        return tuple(kinds.values())[:words]
+            if len(chosen) == words:
+                break
+            if not any(word.startswith(other) or other.startswith(word) for other in chosen):  # brush and brushes tell the same
+                chosen.append(word)
+        return tuple(chosen)
 
 
 def meanings(ids: SemanticIds, wording: Wording, prefix: Sequence[int] = (), words: int = 4) -> list[CodeMeaning]:

@@ -2,7 +2,9 @@
 
 Luo et al., "QARM" (2024), and Deng et al., "OneRec" (2025), make ids this way; nothing collapses, since there is nothing to train against.
 
-How ours differs: plain k-means, not a balanced one; evenness is the business of `tongtu.semantic.repair`.
+How ours differs: no balanced k-means; evenness comes of how k-means begins. In many directions at once a centre near zero is the nearest to most of what is
+left, and k-means from drawn vectors stays there: on 12,101 titles of Beauty the third level of 256 codes used as many as 92 even ones would. So it runs in the
+strongest direction first, then in the strongest few, up to all of them, as faiss' own ResidualQuantizer does (`ProgressiveDimClustering`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from tongtu.errors import MissingExtra
 from tongtu.semantic.codebooks import Vectors, squared_distances
 
 _LARGEST_SEED = 2**31
+_STEPS = 10  # from one direction to all
 
 
 def residual_books(z_NZ: Vectors, sizes: Sequence[int], iterations: int, seed: int) -> tuple[Vectors, ...]:
@@ -31,10 +34,24 @@ def residual_books(z_NZ: Vectors, sizes: Sequence[int], iterations: int, seed: i
     """
     left, books = z_NZ.astype(np.float32, order="C", copy=True), []
     for level, size in enumerate(sizes):
-        book = k_means(left, size, iterations, seed + level)
+        book = growing_k_means(left, size, iterations, seed + level)
         left -= book[squared_distances(left, book).argmin(axis=1)]
         books.append(book)
     return tuple(books)
+
+
+def growing_k_means(x_NZ: Vectors, size: int, iterations: int, seed: int) -> Vectors:
+    """Centres float32[K, Z], found in one principal direction first, and from there in more and more of them."""
+    width = x_NZ.shape[1]
+    middle = x_NZ.mean(axis=0)
+    directions = np.linalg.eigh(np.cov(x_NZ.T.astype(np.float64)).reshape(width, width))[1][:, ::-1].astype(np.float32) if len(x_NZ) > 1 else np.eye(width)
+    turned, centres = (x_NZ - middle) @ directions, None
+    for used in sorted({round(width ** (step / _STEPS)) for step in range(1, _STEPS + 1)}):
+        wider = None if centres is None else np.pad(centres, ((0, 0), (0, used - centres.shape[1])))
+        centres = k_means(turned[:, :used], size, iterations, seed, wider)
+    assert centres is not None
+    found: Vectors = (centres @ directions.T + middle).astype(np.float32)
+    return found
 
 
 def k_means(x_NZ: Vectors, size: int, iterations: int, seed: int, start: Vectors | None = None) -> Vectors:

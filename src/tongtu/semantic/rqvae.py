@@ -41,7 +41,7 @@ class _Net(nn.Module):
         widths = [width, *own.hidden, own.latent]
         self.encoder, self.decoder = _layers(widths, draw), _layers(widths[::-1], draw)
         self.books = nn.ParameterList(nn.Parameter(torch.zeros(size, own.latent)) for _ in range(config.levels))
-        self.to_collaborative = nn.Linear(own.latent, collaborative) if collaborative else None
+        self.to_collaborative = _layers([own.latent, collaborative], draw) if collaborative else None
         self.config = own
 
     def forward(self, x_BD: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -220,7 +220,8 @@ def _k_means(x_NZ: Tensor, size: int, draw: torch.Generator) -> Tensor:
 def _layers(widths: list[int], draw: torch.Generator) -> nn.Sequential:
     made: list[nn.Module] = []
     for n, (width, other) in enumerate(itertools.pairwise(widths)):
-        layer = nn.Linear(width, other)
+        with torch.random.fork_rng(devices=[]):  # a layer draws a start of its own, which is not wanted, from the generator of the whole process
+            layer = nn.Linear(width, other)
         nn.init.xavier_normal_(layer.weight, generator=draw)
         nn.init.zeros_(layer.bias)
         made += [nn.ReLU(), layer] if n else [layer]
