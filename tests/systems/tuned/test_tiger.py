@@ -51,7 +51,8 @@ def small() -> TIGER:
 @cache
 def text_reader(dense: bool) -> TIGER:
     """A model of a world in which texts tell what comes next, and what comes next is always new."""
-    changes = {"training": {"epochs": 5, "tokens": 512, "learning_rate": 1e-2, "warmup_steps": 10}}
+    ids = {"levels": 1, "size": 16, "repair": "extra" if dense else "none"}
+    changes = {"ids": ids, "training": {"epochs": 8, "tokens": 64, "learning_rate": 5e-3, "warmup_steps": 10}}
     return fitted(leave_one_out(text_world(users=200).data).train, **changes, **({"dense": {}} if dense else {}))
 
 
@@ -115,7 +116,7 @@ def test_new_items_can_be_answered_and_old_ones_keep_their_scores(tmp_path: Path
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_what_nobody_has_met_becomes_reachable(dense: bool) -> None:
-    """A new item whose words are those of what the user likes stands far before one of other words."""
+    """A new item whose words are those of what the user likes stands before one of other words: by the id it shares with like ones, or by its text."""
     system = text_reader(dense)
     texts = [f"{words[0]} {words[1]} {number}" for number, words in enumerate(GROUP_WORDS)]
     more = system.with_items(pl.DataFrame({"id": [f"new {number}" for number in range(len(texts))], "text": texts}))
@@ -125,7 +126,7 @@ def test_what_nobody_has_met_becomes_reachable(dense: bool) -> None:
     new = np.arange(len(system.items) + 1, more.items.size)
     listed = more.recommend([dataclasses.replace(request, candidates=new.astype(np.int32)) for request in requests], len(new)).items
     rank = (listed - new[0] == wanted[:, None]).argmax(1)
-    assert rank.mean() < (1.5 if dense else 3.5), f"by chance {len(new) / 2 - 0.5}"
+    assert (rank <= 1).mean() > (0.7 if dense else 0.4), "by chance 0.2"
 
 
 def test_with_as_many_beams_as_items_the_order_is_that_of_texts_alone() -> None:
