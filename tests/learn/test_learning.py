@@ -44,6 +44,12 @@ INSTRUCTIONS: Mapping[str, Any] = {
     "training": {"epochs": 5, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20, "schedule": "linear"},
     "shares": {"pointwise": 0, "pairwise": 0, "reranking": 0, "turned": 0, "reasoned": 0},
 }
+CODES: Mapping[str, Any] = {
+    "vectors": "hashing",
+    "ids": {"levels": 1, "size": 16},
+    **{"max_length": 14, "width": 32, "heads": 2, "head_width": 16, "encoder_layers": 1, "decoder_layers": 1, "inner": 64},
+    "training": {"epochs": 6, "tokens": 512, "learning_rate": 5e-3, "warmup_steps": 10},
+}
 WISHES: tuple[WishKind | None, ...] = (None, "vague", "specific")
 PROMPTS = {"items": 3, "choices": 0, "yes_no": 0, "told": 0, "last": None, "max_history": 4, "separators": [" "]}
 WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
@@ -65,6 +71,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "filtered": (taste_world, {"retriever_settings": {"l2": 20.0}}),
     "instructrec": (partial(taste_and_wish_world, users=300, items=80), INSTRUCTIONS),
     "textknn": (text_world, {"encoder": "hashing"}),
+    "tiger": (taste_world, CODES),
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
     "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),
     "chatrec": (text_world, {"llm": "unigram", "candidates": 200, "top": 10}),

@@ -66,6 +66,9 @@ _CARDS = (
     SystemCard("chatrec", "Chat-REC", "prompted", "tongtu.systems.prompted.chatrec:ChatREC", "Gao et al., 2023", needs="item titles, a language model"),
     SystemCard("llmrank", "LLMRank", "prompted", "tongtu.systems.prompted.llmrank:LLMRank", "Hou et al., ECIR 2024", needs="item titles, a language model"),
     SystemCard("p5", "P5", "tuned", "tongtu.systems.tuned.p5:P5", "Geng et al., RecSys 2022; Xu et al., SIGIR 2024"),
+    SystemCard(
+        "tiger", "TIGER", "tuned", "tongtu.systems.tuned.tiger:TIGER", "Rajput et al., NeurIPS 2023", "item texts", extra="ann", packages=("faiss",)
+    ),
     SystemCard("instructrec", "InstructRec", "tuned", "tongtu.systems.tuned.instructrec:InstructRec", "Zhang et al., 2023", needs="item titles"),
     SystemCard("textknn", "Text nearest neighbours", "encoded", "tongtu.systems.encoded.textknn:TextKNN", "cosine of text vectors", needs="item texts"),
 )
