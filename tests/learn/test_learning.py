@@ -36,6 +36,12 @@ def network(epochs: int) -> Mapping[str, Any]:
 
 
 FACTORS = {"factors": 16}
+QUERIES: Mapping[str, Any] = {
+    "queries": 10,
+    "max_history": 4,
+    "tuning": {"model": "llama:tiny", "vocabulary": 500, "max_target": 12},
+    "training": {"epochs": 8, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20, "schedule": "linear"},
+}
 INSTRUCTIONS: Mapping[str, Any] = {
     "retriever": "popular",
     "candidates": 80,
@@ -62,12 +68,14 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "hstu": (time_world, network(15)),
     "plmnr": (text_world, {"language_model": "words", "width": 32, "query": 32, "training": {"epochs": 8, "learning_rate": 5e-3}}),
     "bm25": (taste_world, {}),  # a word is in a text or not: it cannot tell the text world's new items apart
+    "lasttitle": (taste_world, {}),
     "filtered": (taste_world, {"retriever_settings": {"l2": 20.0}}),
     "instructrec": (partial(taste_and_wish_world, users=300, items=80), INSTRUCTIONS),
     "textknn": (text_world, {"encoder": "hashing"}),
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
     "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),
     "chatrec": (text_world, {"llm": "unigram", "candidates": 200, "top": 10}),
+    "gpt4rec": (taste_world, QUERIES),
     "p5": (
         taste_world,
         {
@@ -79,7 +87,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
         },
     ),
 }
-LONG = {"instructrec", "p5"}  # a language model from nothing takes half a minute for three worlds
+LONG = {"gpt4rec", "instructrec", "p5"}  # a language model from nothing takes half a minute for three worlds
 
 
 def test_no_system_is_forgotten() -> None:

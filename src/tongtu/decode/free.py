@@ -23,7 +23,7 @@ _NONE = -1
 
 
 class Written(NamedTuple):
-    """The best texts behind each prompt: `tokens` int64[B, k, T] without their ends, -1 behind, and `scores` float32[B, k], best first, -inf where there is none."""
+    """The best texts behind each prompt, best first: `tokens` int64[B, k, T] without their ends, -1 behind; `scores` float32[B, k], -inf for no text."""
 
     tokens: Tensor
     scores: Tensor

@@ -34,7 +34,8 @@ class Tuning:
 
     Attributes:
         model: "t5:tiny" or "t5:small", an encoder-decoder that starts from nothing with a tokenizer trained on the data's own texts;
-            "llama:tiny" or "llama:small", a causal model that starts so; "smollm2"; or "hf:" and a folder or a name on the hub, a causal model or one of T5's kind.
+            "llama:tiny" or "llama:small", a causal model that starts so; "smollm2"; or "hf:" and a folder or a name on the hub, a causal model or
+            one of T5's kind.
         weights: What learns: "all"; "lora", low-rank updates beside the frozen weights; "new", only the rows of new tokens.
             With "lora" the rows of new tokens learn too.
         lora: Of "lora".
