@@ -40,7 +40,7 @@ QUERIES: Mapping[str, Any] = {
     "queries": 10,
     "max_history": 4,
     "tuning": {"model": "llama:tiny", "vocabulary": 500, "max_target": 12},
-    "training": {"epochs": 8, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20, "schedule": "linear"},
+    "training": {"epochs": 3, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20, "schedule": "linear"},
 }
 INSTRUCTIONS: Mapping[str, Any] = {
     "retriever": "popular",
@@ -75,7 +75,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
     "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),
     "chatrec": (text_world, {"llm": "unigram", "candidates": 200, "top": 10}),
-    "gpt4rec": (taste_world, QUERIES),
+    "gpt4rec": (partial(taste_world, users=300), QUERIES),
     "p5": (
         taste_world,
         {
@@ -100,10 +100,11 @@ def test_beats_popular(name: str) -> None:
     check_learns(partial(make, name, settings), lambda seed: world(seed=seed))
 
 
-def test_p5_beats_popular_on_one_world() -> None:
-    make_world, settings = WORLDS["p5"]
+@pytest.mark.parametrize("name", ["gpt4rec", "p5"])
+def test_a_tuned_language_model_beats_popular_on_one_world(name: str) -> None:
+    make_world, settings = WORLDS[name]
     split = leave_one_out(make_world().data)
-    ours, popular = (case_ndcg(system.fit(split.train, FitOptions(quiet=True)), split.test).mean() for system in (make("p5", settings), Popular()))
+    ours, popular = (case_ndcg(system.fit(split.train, FitOptions(quiet=True)), split.test).mean() for system in (make(name, settings), Popular()))
     assert ours > 3 * popular
 
 
