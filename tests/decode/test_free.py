@@ -24,7 +24,7 @@ def told(found: Written, row: int) -> list[tuple[tuple[int, ...], float]]:
 def test_with_enough_beams_the_ranking_is_exact(penalty: float) -> None:
     decoder = TableDecoder(3, 4, seed=5)
     texts = [text for length in (1, 2, 3) for text in product((0, 1, 2), repeat=length)]
-    found = free_search(decoder, END, beams=30, k=len(texts) + 1, most=3, length_penalty=penalty)
+    found = free_search(decoder, END, beams=200, k=len(texts) + 1, most=3, length_penalty=penalty)
     for row in range(3):
         expected = sorted(((text, decoder.score(row, [*text, END]) / (len(text) + 1) ** penalty) for text in texts), key=lambda one: -one[1])
         got = told(found, row)
@@ -42,6 +42,22 @@ def test_few_beams_are_followed_and_closed_where_they_cannot_win() -> None:
     for row in range(2):
         for text, score in told(narrow, row):
             assert score == pytest.approx(decoder.score(row, [*text, END]), abs=1e-4)
+
+
+def test_an_end_that_nobody_expects_makes_no_text() -> None:
+    """Of a text that is sure, with an end that is out of the question before: fewer texts than asked for, and no halves."""
+
+    class Sure(TableDecoder):
+        def logits(self, row: int, past: tuple[int, ...]) -> torch.Tensor:
+            likely = {0: 0, 1: 1, 2: 2, 3: END}[min(len(past), 3)]
+            logits = torch.full((self.vocabulary,), -9.0)
+            logits[END] = -20.0
+            logits[likely] = 9.0
+            return logits
+
+    found = free_search(Sure(1, 8), END, 2, 4, 6)
+    texts = [text for text, _ in told(found, 0)]
+    assert texts[0] == (0, 1, 2) and all(len(text) >= 3 for text in texts if text)
 
 
 def test_a_prompt_is_answered_alone_as_in_a_batch() -> None:

@@ -1,9 +1,9 @@
 """Beam search without a trie: the likeliest texts behind each prompt, whatever they say.
 
-The rule: a text's score is the sum of the log-probabilities of its tokens and of the token that ends it. Of all tokens behind all open
-beams, the best `beams` that end nothing stay open; every open beam is also ended, and kept aside, where it takes no beam's place. The best `k`
-texts of all steps are the answer. An open beam that cannot beat them is closed, since no sum rises any more. A text has at least
-one token, and one that is as long as may be ends there, whatever that costs it.
+The rule, the same as that of transformers but for the last sentence: of all tokens behind all open beams, the best `beams` count. Those among them
+that end a text are kept aside, where they take no beam's place, with the sum of the log-probabilities of all its tokens and of its end; the best
+`beams` that end nothing stay open. The best `k` texts of all steps are the answer. An open beam that cannot beat them is closed, since no
+sum rises any more. A text has at least one token, and one that is as long as may be ends there, whatever that costs it.
 
 Shapes: B prompts, W beams, V vocabulary, R ways to go on from all beams, E ended texts that are kept, T tokens.
 """
@@ -49,10 +49,11 @@ def free_search(decoder: Decoder, end: int, beams: int, k: int, most: int, lengt
     found = Written(torch.full((rows, k, most), _NONE, device=device), torch.full((rows, k), _CLOSED, device=device))
     for depth in range(most + 1):
         ended_BW, value_BR, token_BR, parent_BR = _next(logits, score_BW, end, beams)
-        if depth:
-            found = _best(found, text_BWT, ended_BW / (depth + 1) ** length_penalty)
         if depth == most:
+            found = _best(found, text_BWT, ended_BW / (depth + 1) ** length_penalty)
             break
+        if depth:
+            found = _best(found, text_BWT, _counting(ended_BW, value_BR, beams) / (depth + 1) ** length_penalty)
         score_BW, place = value_BR.topk(min(beams, value_BR.shape[1]), 1)
         longest = most + 1 if length_penalty > 0 else depth + 2
         score_BW = score_BW.masked_fill(score_BW / longest**length_penalty < found.scores[:, -1:], _CLOSED)
@@ -79,6 +80,13 @@ def _next(logits_BWV: Tensor, score_BW: Tensor, end: int, beams: int) -> tuple[T
     value = (value + base_BW[..., None]).masked_fill(token == end, _CLOSED)
     parent = torch.arange(score_BW.shape[1], device=token.device)[:, None].expand(token.shape)
     return ended_BW, value.flatten(1), token.flatten(1), parent.flatten(1)
+
+
+def _counting(ended_BW: Tensor, value_BR: Tensor, beams: int) -> Tensor:
+    """The scores of ends, -inf for those that are not among the best `beams` ways to go on."""
+    both = torch.cat([value_BR, ended_BW], 1)
+    least = both.topk(min(beams, both.shape[1]), 1).values[:, -1:]
+    return ended_BW.masked_fill(ended_BW < least, _CLOSED)
 
 
 def _best(found: Written, text_BWT: Tensor, score_BW: Tensor) -> Written:

