@@ -47,6 +47,7 @@ from tongtu.systems.tuned._gpt4rec_titles import Lines, Redrawing, Shelf
 from tongtu.systems.tuned._p5_limits import allowed_items
 from tongtu.train.loop import MONITOR, train
 from tongtu.train.settings import Training
+from tongtu.tuning.examples import TextExamples
 from tongtu.tuning.network import LanguageNet
 from tongtu.tuning.objective import Answer
 from tongtu.tuning.opening import open_network
@@ -202,7 +203,7 @@ class GPT4Rec:
             raise ConfigError(f"{config.tuning.model} reads with an encoder, which learns what comes next alone: set learns to next, or choose a causal model")
         self._set_titles(titles)
         lines = Lines.of(self._shelf, data)
-        examples = lines.whole() if config.learns == "titles" else Redrawing(lines, config.per_user)
+        examples: TextExamples | Redrawing = lines.whole() if config.learns == "titles" else Redrawing(lines, config.per_user)
         if not len(examples.epoch(options.seed, 0) if isinstance(examples, Redrawing) else examples):
             raise DataError(f"{data.name}: no user has two events with titles, so there is no next title to learn: collect more, or filter less")
         measure = None if (validate := options.validate) is None else lambda: validate(self)
@@ -234,7 +235,8 @@ class GPT4Rec:
         tried = [(k1, b) for k1 in config.k1_tried or (config.search.k1,) for b in config.b_tried or (config.search.b,)]
         if options.validate is None or len(tried) == 1:
             return
-        self._kept, found = {}, []
+        self._kept = {}
+        found: list[dict[str, float]] = []
         for k1, b in tried:
             self.titles = TitleSearch(self.titles.titles, dataclasses.replace(config.search, k1=k1, b=b))
             found.append({"k1": k1, "b": b, MONITOR: float(options.validate(self)[MONITOR])})
