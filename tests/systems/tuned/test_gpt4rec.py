@@ -20,7 +20,7 @@ from tongtu.data.synthetic import taste_world
 from tongtu.errors import ConfigError, DataError
 from tongtu.evaluation.evaluate import validator
 from tongtu.systems import make
-from tongtu.systems.tuned._gpt4rec_titles import Lines, Shelf, ending
+from tongtu.systems.tuned._gpt4rec_titles import Lines, Redrawing, Shelf, ending
 from tongtu.systems.tuned.gpt4rec import GPT4Rec
 from tongtu.tuning.opening import open_network
 from tongtu.tuning.settings import Tuning
@@ -77,6 +77,9 @@ def test_every_title_of_a_history_is_learned_once_from_those_before() -> None:
         assert one[1] in title and one[0][: len(told.head)] == told.head
         asked = {tuple(told.prompt(told.told(np.array(history, np.int32)))) for history in ([1], [1, 2], [1, 2, 3], [1, 2, 3, 5])}
         assert tuple(one[0]) in asked, "a question looks as in training"
+    every, few = rows(lines.whole()), [rows(Redrawing(lines, None, 2).epoch(0, number)) for number in range(6)]
+    assert all(len(some) == 2 and all(one in every for one in some) for some in few) and any(some != few[0] for some in few)
+    assert len(Redrawing(lines, 3, 1).epoch(0, 0)) == 3
     assert len(lines.drawn(3, 0)) == 3 and rows(lines.drawn(3, 1)) == rows(lines.drawn(3, 1)) != rows(lines.drawn(3, 2))
 
 

@@ -112,19 +112,27 @@ class Lines:
         first = np.flatnonzero(np.concatenate([np.ones(min(1, len(user)), np.bool_), user[1:] != user[:-1]]))
         return cls(shelf, token, offset, first, np.append(first[1:], len(user))[: len(first)])
 
-    def whole(self) -> TextExamples:
-        """Each title from those before it: rows of up to `most` + 1 titles, counted from the newest, so that each event is learned once."""
+    def whole(self, rows: int | None = None, seed: int = 0) -> TextExamples:
+        """Each title from those before it: rows of up to `most` + 1 titles, counted from the newest, so that each event is learned once.
+
+        Args:
+            rows: Only so many, drawn by `seed`.
+            seed: Of the draw.
+        """
         width = self.shelf.most + 1
         pieces = -(-(self.stop - self.first) // width)
         user = np.repeat(np.arange(len(pieces)), pieces)
         back = np.arange(len(user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
         stop = self.stop[user] - back * width
+        chosen = _some(len(user), rows, seed)
+        user, stop = user[chosen], stop[chosen]
         start = self._fitting(np.maximum(stop - width, self.first[user]), stop, stop - 1)
         return self._examples(start, start, stop)
 
-    def drawn(self, per_user: int, seed: int) -> TextExamples:
-        """One title from those before it: `per_user` drawn of each user who has two events."""
-        several = self.stop - self.first > 1
+    def drawn(self, per_user: int, seed: int, rows: int | None = None) -> TextExamples:
+        """One title from those before it: `per_user` drawn of each user who has two events, or of so many such users (`rows`)."""
+        several = np.flatnonzero(self.stop - self.first > 1)
+        several = several[_some(len(several), rows, seed)]
         first, stop = np.repeat(self.first[several], per_user), np.repeat(self.stop[several], per_user)
         answer = first + 1 + (np.random.default_rng(seed).random(len(first)) * (stop - first - 1)).astype(np.int64)
         return self._examples(self._fitting(np.maximum(answer - self.shelf.most, first), answer, answer), answer, answer + 1)
@@ -151,15 +159,29 @@ class Lines:
 
 @dataclass(frozen=True)
 class Redrawing:
-    """Titles drawn anew for each epoch; see `tongtu.nn.batch.DrawnAnew`."""
+    """Titles drawn anew for each epoch; see `tongtu.nn.batch.DrawnAnew`.
+
+    Attributes:
+        lines: The histories.
+        per_user: See `Lines.drawn`; None for rows of all titles.
+        rows: See `Lines`.
+    """
 
     lines: Lines
-    per_user: int
+    per_user: int | None
+    rows: int | None
 
     def epoch(self, seed: int, number: int) -> TextExamples:
         """The examples of one epoch, counted from 0, of a run with this seed."""
-        mixed = hashlib.blake2b(repr((seed, number)).encode(), digest_size=7).digest()
-        return self.lines.drawn(self.per_user, int.from_bytes(mixed, "little"))
+        mixed = int.from_bytes(hashlib.blake2b(repr((seed, number)).encode(), digest_size=7).digest(), "little")
+        return self.lines.whole(self.rows, mixed) if self.per_user is None else self.lines.drawn(self.per_user, mixed, self.rows)
+
+
+def _some(n: int, rows: int | None, seed: int) -> Offsets:
+    """Places of so many of n things, all of them where there are no more."""
+    if rows is None or rows >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, rows, replace=False))
 
 
 def _slices(token: Tokens, start: Offsets, stop: Offsets) -> tuple[Tokens, Offsets]:

@@ -67,6 +67,7 @@ class GPT4RecConfig:
         training: How to train.
         learns: "titles", each title of a history from those before it, for causal models; "next", one title behind a prompt that is not learned.
         per_user: Of "next": titles drawn of each user, anew for each epoch.
+        histories: Rows of "titles", or users of "next", that an epoch learns from, drawn anew for each; None for all.
         max_history: The newest titles told.
         queries: How many are written for each request.
         beams: Unfinished queries that are followed at once; None for as many as there are queries.
@@ -89,6 +90,7 @@ class GPT4RecConfig:
     )
     learns: Literal["titles", "next"] = "titles"
     per_user: Annotated[int, Field(ge=1)] = 1
+    histories: Annotated[int, Field(ge=1)] | None = None
     max_history: Annotated[int, Field(ge=1)] = 15
     queries: Annotated[int, Field(ge=1, le=200)] = 10
     beams: Annotated[int, Field(ge=1, le=200)] | None = None
@@ -203,7 +205,9 @@ class GPT4Rec:
             raise ConfigError(f"{config.tuning.model} reads with an encoder, which learns what comes next alone: set learns to next, or choose a causal model")
         self._set_titles(titles)
         lines = Lines.of(self._shelf, data)
-        examples: TextExamples | Redrawing = lines.whole() if config.learns == "titles" else Redrawing(lines, config.per_user)
+        per_user = config.per_user if config.learns == "next" else None
+        whole = per_user is None and config.histories is None
+        examples: TextExamples | Redrawing = lines.whole() if whole else Redrawing(lines, per_user, config.histories)
         if not len(examples.epoch(options.seed, 0) if isinstance(examples, Redrawing) else examples):
             raise DataError(f"{data.name}: no user has two events with titles, so there is no next title to learn: collect more, or filter less")
         measure = None if (validate := options.validate) is None else lambda: validate(self)
