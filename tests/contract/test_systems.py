@@ -35,6 +35,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "textknn": {"encoder": "hashing"},
     "p5": {"index": {"clusters": 3, "most": 12}, "drawing": {"scale": 0.2, "max_history": 6}, "tuning": {"vocabulary": 600}, "training": {"epochs": 1}},
     "tiger": CODES,
+    "gpt4rec": {"queries": 4, "max_history": 4, "tuning": {"model": "llama:tiny", "vocabulary": 500, "max_target": 12}, "training": {"epochs": 1}},
     "ppr": {"pretraining": NETWORK, "training": {"epochs": 2}},
     "pfrec": {"pretraining": NETWORK, "prompts": 2, "training": {"epochs": 2}},
     "finetuning": {"pretraining": NETWORK, "training": {"epochs": 2}},

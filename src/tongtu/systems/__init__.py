@@ -52,6 +52,7 @@ _CARDS = (
     SystemCard("als", "ALS", "baselines", "tongtu.systems.baselines.als:ALS", "Hu, Koren & Volinsky, ICDM 2008", extra="baselines", packages=("implicit",)),
     SystemCard("bpr", "BPR", "baselines", "tongtu.systems.baselines.bpr:BPR", "Rendle et al., UAI 2009", extra="baselines", packages=("implicit",)),
     SystemCard("bm25", "BM25", "baselines", "tongtu.systems.baselines.bm25:BM25", "Robertson & Zaragoza, FnTIR 2009", needs="item texts"),
+    SystemCard("lasttitle", "Last title", "baselines", "tongtu.systems.baselines.lasttitle:LastTitle", "search with the newest title", needs="item titles"),
     SystemCard(
         "filtered", "Filtered by wish", "baselines", "tongtu.systems.baselines.filtered:Filtered", "categories of the wish first", needs="item categories"
     ),
@@ -70,6 +71,7 @@ _CARDS = (
         "tiger", "TIGER", "tuned", "tongtu.systems.tuned.tiger:TIGER", "Rajput et al., NeurIPS 2023", "item texts", extra="ann", packages=("faiss",)
     ),
     SystemCard("instructrec", "InstructRec", "tuned", "tongtu.systems.tuned.instructrec:InstructRec", "Zhang et al., 2023", needs="item titles"),
+    SystemCard("gpt4rec", "GPT4Rec", "tuned", "tongtu.systems.tuned.gpt4rec:GPT4Rec", "Li et al., 2023", needs="item titles"),
     SystemCard("textknn", "Text nearest neighbours", "encoded", "tongtu.systems.encoded.textknn:TextKNN", "cosine of text vectors", needs="item texts"),
 )
 
