@@ -29,7 +29,7 @@ class CodeBeams:
         assert not net.training
         self._net, self._layers = net, [layer for layer in net.decoder if isinstance(layer, CodeLayer)]
         self._bias = net.ask_bias(batch.length[:, None] - 1, batch)
-        self._read: list[KeysValues] = [layer.read.keys_values(states_BSD) for layer in self._layers if layer.read is not None]
+        self._read: list[KeysValues] = [layer.read_keys_values(states_BSD) for layer in self._layers]
         self._level = 0
 
     @torch.no_grad()

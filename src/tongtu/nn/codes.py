@@ -12,7 +12,7 @@ Shapes: B sequences, T items, R places of an item in the encoder, S places read,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -98,7 +98,8 @@ class CodeLayer(nn.Module):
         super().__init__()
         D = config.width
         self.norm_own, self.own = nn.LayerNorm(D), CodeAttention(config)
-        self.norm_read, self.read = (nn.LayerNorm(D), CodeAttention(config)) if decoder else (None, None)
+        self.norm_read: nn.LayerNorm | None = nn.LayerNorm(D) if decoder else None
+        self.read: CodeAttention | None = CodeAttention(config) if decoder else None
         self.norm_inner, self.rise, self.fall = nn.LayerNorm(D), nn.Linear(D, config.inner, bias=False), nn.Linear(config.inner, D, bias=False)
         self.drop = nn.Dropout(config.dropout)
 
@@ -115,6 +116,11 @@ class CodeLayer(nn.Module):
         found = functional.scaled_dot_product_attention(self.own.queries(normed), keys, values, is_causal=True, scale=1.0)
         x = (x + self.drop(self.own.merged(found))).view(len(x_BPLD), -1, x_BPLD.shape[3])
         return self.inner(self.reading(x, read, bias)).view_as(x_BPLD)
+
+    def read_keys_values(self, states_BSD: Tensor) -> KeysValues:
+        """Of the encoder's states, for `reading`."""
+        assert self.read is not None
+        return self.read.keys_values(states_BSD)
 
     def reading(self, x_BQD: Tensor, read: KeysValues, bias: Tensor) -> Tensor:
         """States with what was read added."""
@@ -178,7 +184,7 @@ class CodeNet(nn.Module):
         """States [B, S, D] of a batch's histories; the place of a user stands first."""
         x = self.drop(self.inputs(batch))
         bias = self._read_bias(batch)
-        for layer in self.encoder:
+        for layer in _layers(self.encoder):
             x = layer.encode(x, bias)
         out: Tensor = self.norm_encoder(x)
         return out
@@ -212,8 +218,8 @@ class CodeNet(nn.Module):
         start = torch.full_like(target_BP, self.offset[-1])[..., None]
         x = self.drop(self.vectors(torch.cat([start, self.code[target_BP][..., :-1]], -1)))
         bias = self.ask_bias(self.asked(batch), batch)
-        for layer in self.decoder:
-            x = layer.decode(x, layer.read.keys_values(states_BSD), bias)
+        for layer in _layers(self.decoder):
+            x = layer.decode(x, layer.read_keys_values(states_BSD), bias)
         out: Tensor = self.norm_decoder(x)
         return out
 
@@ -258,3 +264,9 @@ class CodeNet(nn.Module):
         valid = batch.valid.repeat_interleave(R, 1)
         valid = functional.pad(valid, (1, 0), value=True) if self.users else valid
         return bias.masked_fill(~valid[:, None, None], -torch.inf)
+
+
+def _layers(layers: nn.ModuleList) -> Iterator[CodeLayer]:
+    for layer in layers:
+        assert isinstance(layer, CodeLayer)
+        yield layer
