@@ -19,7 +19,7 @@ from tongtu.nn.losses import scaled
 from tongtu.nn.sequence import SequenceModel
 
 _EVENTS_AT_ONCE = 2_048
-_DRAWING = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")  # what `torch.nn.init` does to a weight, one after the other
+_DRAWING = ("uniform_", "normal_")
 
 
 def score_requests(
@@ -103,12 +103,14 @@ def arrays_of(net: nn.Module) -> dict[str, npt.NDArray[Any]]:
 
 
 class Undrawn(TorchFunctionMode):
-    """Inside, no weights are drawn: a network that is made to get saved ones needs none, and a large table takes seconds."""
+    """Inside, weights are zeros instead of drawn: a network that is made to get saved ones needs none, and a large table takes seconds."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         named = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in _DRAWING:
+        if getattr(func, "__module__", "") == "torch.nn.init":
             return named.get("tensor", args[0] if args else None)
+        if getattr(func, "__name__", "") in _DRAWING:
+            return args[0].zero_()  # not left as it is: a draw that is repeated until it lies within bounds would never end
         return func(*args, **named)
 
 
