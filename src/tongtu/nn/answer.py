@@ -114,15 +114,24 @@ class Undrawn(TorchFunctionMode):
         return func(*args, **named)
 
 
-def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: object) -> None:
+def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: object, kept: str | None = None) -> None:
     """Let a network have saved weights, which stay where they are; it is then in evaluation mode.
+
+    Args:
+        net: The network.
+        arrays: Weights by name behind "net."; others are left alone.
+        where: What to name in an error.
+        kept: Weights whose names begin so are those that the network has already, and its other parts share.
 
     Raises:
         ModelError: If names or shapes do not fit.
     """
     try:
         weights = {name.removeprefix("net."): torch.from_numpy(array) for name, array in arrays.items() if name.startswith("net.")}
-        net.load_state_dict(weights, assign=True)
+        odd = net.load_state_dict(weights, strict=kept is None, assign=True)
+        names = [*odd.unexpected_keys, *(name for name in odd.missing_keys if not name.startswith(kept or ""))]
+        if names:
+            raise RuntimeError(f"missing or unknown: {', '.join(names[:3])}")
     except RuntimeError as error:
         raise ModelError(f"{where}: the weights do not fit the configuration ({str(error).splitlines()[-1].strip()}): fit the model again") from None
     net.eval()
