@@ -33,12 +33,18 @@ def environment(packages: Iterable[str] = ("numpy", "polars", "pyarrow", "torch"
 def write(name: str, result: Mapping[str, Any], packages: Iterable[str] = ("numpy", "polars", "pyarrow", "torch")) -> Path:
     """Write `benchmarks/results/NAME.json`: the facts first, then the result."""
     given = ["PATH" if Path(part).is_absolute() else part for part in sys.argv[1:]]  # where files lay on this machine tells nobody anything
-    command = " ".join(shlex.quote(part) for part in ["python", str(Path("benchmarks") / Path(sys.argv[0]).name), *given])
+    command = " ".join(shlex.quote(part) for part in ["python", str(_script()), *given])
     facts = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "command": command, "environment": environment(packages)}
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({**facts, **result}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def _script() -> Path:
+    """The file that runs, as it is called from the root of the repository."""
+    here, file = Path(__file__).resolve().parent, Path(sys.argv[0]).resolve()
+    return Path("benchmarks") / (file.relative_to(here) if file.is_relative_to(here) else file.name)
 
 
 def commit() -> str:

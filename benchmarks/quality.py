@@ -28,6 +28,7 @@ from tongtu.config import read_toml
 from tongtu.systems import cards
 
 SHOWN = ("recall@5", "ndcg@5", "recall@10", "ndcg@10", "ndcg@20", "recall@50", "coverage@10")
+BY_CATEGORY = ("category_diversity@5", "category_coverage@5", "category_diversity@10", "category_coverage@10")
 INTERVALS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
 
 
@@ -47,8 +48,8 @@ def kept(row: dict[str, Any]) -> dict[str, Any]:
     ]
     return {
         "system": row["label"],
-        "test": {name: row["metrics"][name] for name in SHOWN if name in row["metrics"]},
-        "interval": {name: row["interval"][name] for name in INTERVALS},
+        "test": {name: row["metrics"][name] for name in (*SHOWN, *BY_CATEGORY) if name in row["metrics"]},
+        "interval": {name: row["interval"][name] for name in (*INTERVALS, *BY_CATEGORY) if name in row["interval"]},
         "deviation over seeds": {name: float(np.std([seed[name] for seed in seeds])) for name in ("recall@10", "ndcg@10")},
         "by the target's training events": row["slices"].get("target's training events"),
         "by the target's place": row["slices"].get("target's place"),

@@ -15,13 +15,13 @@ import tongtu
 ROOT = Path(tongtu.__file__).parent
 # A part may import those of lower rank, and those of its own rank only if it is itself the same part.
 RANK = {
-    **dict.fromkeys(("errors", "core", "config", "vocab", "files", "hub", "progress", "ranking", "pretrained"), 0),
+    **dict.fromkeys(("errors", "core", "config", "vocab", "files", "hub", "progress", "ranking", "tensors", "pretrained"), 0),
     "data": 1,
     **dict.fromkeys(("nn", "text", "semantic", "decode", "llm"), 2),
     **dict.fromkeys(("tuning", "train", "candidates"), 3),
     **dict.fromkeys(("systems", "evaluation", "trust"), 4),
     "scale": 5,
-    **dict.fromkeys(("report", "serve", "testing"), 6),
+    **dict.fromkeys(("report", "serve", "testing", "client"), 6),
     "cli": 7,
     "__main__": 8,
 }
@@ -92,6 +92,7 @@ from tongtu.data.dataset import Dataset
         "import tongtu.systems; tongtu.systems.cards()",
         "import tongtu.evaluation.evaluate, tongtu.evaluation.protocol",
         "import tongtu.systems.baselines.ease, tongtu.systems.baselines.als, tongtu.systems.baselines.popular",
+        "import tongtu.serve.run, tongtu.serve.starting",
         "import sys; sys.argv = ['tongtu', '--help']\nfrom tongtu.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code",
     ],
 )

@@ -202,6 +202,8 @@ class FitOptions:
         device: "cpu", "cuda", or None for the best there is.
         objective: Takes the objective of a network that is about to learn and gives the one to learn instead (`tongtu.nn.sequence.Objective`):
             how attacks and robust losses get in (`tongtu.trust`). Systems without a network leave it alone.
+        start: A fitted recommender of the same class and settings, perhaps of fewer or other items, whose weights are gone on from. Systems that can
+            write `provenance["started_from_weights"]`, the share of items it knew; others learn from nothing as ever.
     """
 
     seed: int = 0
@@ -212,6 +214,7 @@ class FitOptions:
     tracker: Path | None = None
     device: str | None = None
     objective: Callable[[Any], Any] | None = None
+    start: Recommender | None = None
 
 
 @runtime_checkable
@@ -285,6 +288,19 @@ class Represents(Protocol):
 
         `Request.forget` is heeded as in `recommend`; the limits of an answer (candidates, `exclude_seen`) change nothing.
         """
+        ...
+
+
+@runtime_checkable
+class Indexable(Protocol):
+    """A recommender whose score is a product of two vectors, so that the best items can be found without scoring all."""
+
+    def query_vectors(self, requests: Sequence[Request]) -> Scores:
+        """float32[n, width]; zeros where nothing is known of a user: such requests have no product, `recommend` answers them."""
+        ...
+
+    def item_vectors(self) -> Scores:
+        """float32[items.size, width], not to be written to: the products of query vectors with these are what `score` gives, but for `PAD`."""
         ...
 
 

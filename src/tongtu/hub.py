@@ -21,12 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from tongtu.config import build, plain
 from tongtu.core import Recommender
 from tongtu.errors import ModelError, StorageError
 from tongtu.files import MANIFEST, check_manifest, new_folder
+from tongtu.tensors import open_tensors
 from tongtu.vocab import Vocab
 
 FORMAT = 1
@@ -47,7 +48,7 @@ class ModelFolder:
     Attributes:
         config: The system's configuration, plain values.
         items: The catalogue, in code order.
-        arrays: The weights by name.
+        arrays: The weights by name. Large ones are mapped from the file, see `tongtu.tensors`; writing to them changes nothing there.
         facts: Whatever else the system wrote about itself, and how the model was made.
         item_text: One text an item, in code order, or None where the model was saved without.
         texts: Further text files by name.
@@ -131,7 +132,7 @@ def read(path: Path, kind: type | None = None) -> ModelFolder:
     further = sorted((path / _TEXTS).glob("*"))
     check_manifest(path, ModelError, _REMEDY, needed=(*_FILES, *(f"{_TEXTS}/{file.name}" for file in further)))
     try:
-        arrays = load_file(path / "model.safetensors")
+        arrays = open_tensors(path / "model.safetensors")
         table = pl.read_parquet(path / "items.parquet")
         items, text = Vocab(table["id"]), table["text"] if "text" in table.columns else None
         texts = {file.name: file.read_bytes().decode("utf-8") for file in further}

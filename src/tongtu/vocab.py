@@ -10,6 +10,8 @@ import polars as pl
 
 from tongtu.core import PAD, Codes
 
+_FEW = 10_000  # ids up to which a list of texts is quicker than a table
+
 
 class Vocab:
     """Ids, as the user wrote them, against dense codes.
@@ -56,13 +58,17 @@ class Vocab:
     def _codes(self) -> dict[str, int]:
         return {external: code for code, external in enumerate(self.ids.to_list(), start=1)}
 
+    @cached_property
+    def _names(self) -> list[str]:
+        return list(self._codes)  # the same texts, not copies
+
     def code(self, external: str) -> int:
         """The code of one id, `PAD` if it is unknown."""
         return self._codes.get(external, PAD)
 
     def encode(self, externals: pl.Series | Iterable[str]) -> Codes:
         """Codes int32[n] of many ids; unknown and missing ones become `PAD`."""
-        if isinstance(externals, pl.Series) and len(externals) > 10_000:
+        if isinstance(externals, pl.Series) and len(externals) > _FEW:
             table = pl.DataFrame({"id": self.ids, "code": pl.int_range(1, self.size, dtype=pl.Int32, eager=True)})
             found = externals.cast(pl.String).rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")["code"]
             return found.fill_null(PAD).to_numpy().astype(np.int32, copy=False)
@@ -73,6 +79,8 @@ class Vocab:
         """Ids of many codes; `PAD` entries are left out."""
         wanted = np.asarray(codes)
         wanted = wanted[wanted != PAD].astype(np.int64) - 1
+        if len(wanted) <= _FEW and "_codes" in self.__dict__:
+            return [self._names[place] for place in wanted.tolist()]
         return self.ids.gather(wanted).to_list() if len(wanted) else []
 
     def translation(self, other: Vocab) -> Codes:

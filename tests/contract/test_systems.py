@@ -15,6 +15,12 @@ from tongtu.systems import cards, make
 from tongtu.testing import check_recommender
 
 NETWORK = {"width": 16, "max_length": 6, "dropout": 0.1, "training": {"epochs": 2}}
+CODES = {
+    "vectors": "hashing",
+    "ids": {"levels": 2, "size": 16},
+    **{"max_length": 6, "width": 16, "heads": 2, "head_width": 8, "encoder_layers": 1, "decoder_layers": 1, "inner": 32},
+    "training": {"epochs": 2},
+}
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "als": {"factors": 8, "iterations": 3},
     "bpr": {"factors": 8, "iterations": 5},
@@ -28,6 +34,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "instructrec": {"retriever": "popular", "candidates": 6, "per_user": 1, "max_history": 3, "tuning": {"vocabulary": 500}, "training": {"epochs": 1}},
     "textknn": {"encoder": "hashing"},
     "p5": {"index": {"clusters": 3, "most": 12}, "drawing": {"scale": 0.2, "max_history": 6}, "tuning": {"vocabulary": 600}, "training": {"epochs": 1}},
+    "tiger": CODES,
+    "gpt4rec": {"queries": 4, "max_history": 4, "tuning": {"model": "llama:tiny", "vocabulary": 500, "max_target": 12}, "training": {"epochs": 1}},
     "ppr": {"pretraining": NETWORK, "training": {"epochs": 2}},
     "pfrec": {"pretraining": NETWORK, "prompts": 2, "training": {"epochs": 2}},
     "finetuning": {"pretraining": NETWORK, "training": {"epochs": 2}},

@@ -21,6 +21,7 @@ from tongtu.config import build
 from tongtu.core import Recommender
 from tongtu.data.dataset import Dataset
 from tongtu.data.folder import save_dataset
+from tongtu.data.splits import leave_one_out
 from tongtu.errors import ConfigError, DataError, TongtuError
 from tongtu.evaluation.compare import compare
 from tongtu.evaluation.evaluate import evaluate
@@ -165,6 +166,23 @@ def test_interrupted_goes_on(folder: Path, tmp_path: Path) -> None:
     assert kinds.fits == [(0.0, 0), (0.0, 1)]
     whole = compare(plan(folder, kinds), tmp_path / "unbroken", kinds)
     assert [row["metrics"] for row in results["systems"]] == [row["metrics"] for row in whole["systems"]]
+
+
+def test_categories_are_measured_from_the_lists_that_were_kept(folder: Path, log: Dataset, tmp_path: Path) -> None:
+    kinds, systems, out = Kinds(), [{"name": "follower"}, {"name": "popular"}], tmp_path / "out"
+    compare(plan(folder, kinds, systems=systems), out, kinds)
+    fits = len(kinds.fits)
+    results = compare(plan(folder, kinds, systems=systems, categories="categories"), out, kinds)
+    assert len(kinds.fits) == fits, "nothing is fitted again"
+    split = leave_one_out(log)
+    popular = open_model(next(out.glob("runs/popular-*/model")))
+    own = evaluate(popular, split.test, split.train, categories="categories")
+    row = next(row for row in results["systems"] if row["system"] == "popular")
+    for name in ("category_diversity@5", "category_coverage@10"):
+        assert row["metrics"][name] == pytest.approx(own.metrics[name]) and row["interval"][name] == pytest.approx(own.interval[name])
+    with pytest.raises(DataError, match="no item field 'brands'"):
+        compare(plan(folder, kinds, systems=[{"name": "popular", "label": "late"}], categories="brands"), out, kinds)
+    assert not list(out.glob("runs/late-*")), "told before anything runs"
 
 
 def test_other_fingerprints_are_refused(folder: Path, tmp_path: Path) -> None:

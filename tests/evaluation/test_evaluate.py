@@ -12,8 +12,9 @@ from tongtu.core import PAD, FitOptions
 from tongtu.data.dataset import Dataset
 from tongtu.data.splits import Cases, leave_one_out
 from tongtu.errors import DataError
-from tongtu.evaluation.evaluate import evaluate, partitions, validator
+from tongtu.evaluation.evaluate import evaluate, validator
 from tongtu.evaluation.metrics import MISS
+from tongtu.evaluation.slices import partitions
 from tongtu.vocab import Vocab
 
 

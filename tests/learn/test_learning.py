@@ -36,6 +36,12 @@ def network(epochs: int) -> Mapping[str, Any]:
 
 
 FACTORS = {"factors": 16}
+QUERIES: Mapping[str, Any] = {
+    "queries": 10,
+    "max_history": 4,
+    "tuning": {"model": "llama:tiny", "vocabulary": 500, "max_target": 12},
+    "training": {"epochs": 3, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20, "schedule": "linear"},
+}
 INSTRUCTIONS: Mapping[str, Any] = {
     "retriever": "popular",
     "candidates": 80,
@@ -43,6 +49,12 @@ INSTRUCTIONS: Mapping[str, Any] = {
     "tuning": {"vocabulary": 500},
     "training": {"epochs": 5, "tokens": 1024, "learning_rate": 3e-3, "warmup_steps": 20, "schedule": "linear"},
     "shares": {"pointwise": 0, "pairwise": 0, "reranking": 0, "turned": 0, "reasoned": 0},
+}
+CODES: Mapping[str, Any] = {
+    "vectors": "hashing",
+    "ids": {"levels": 1, "size": 16},
+    **{"max_length": 14, "width": 32, "heads": 2, "head_width": 16, "encoder_layers": 1, "decoder_layers": 1, "inner": 64},
+    "training": {"epochs": 6, "tokens": 512, "learning_rate": 5e-3, "warmup_steps": 10},
 }
 WISHES: tuple[WishKind | None, ...] = (None, "vague", "specific")
 PROMPTS = {"items": 3, "choices": 0, "yes_no": 0, "told": 0, "last": None, "max_history": 4, "separators": [" "]}
@@ -62,12 +74,15 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
     "hstu": (time_world, network(15)),
     "plmnr": (text_world, {"language_model": "words", "width": 32, "query": 32, "training": {"epochs": 8, "learning_rate": 5e-3}}),
     "bm25": (taste_world, {}),  # a word is in a text or not: it cannot tell the text world's new items apart
+    "lasttitle": (taste_world, {}),
     "filtered": (taste_world, {"retriever_settings": {"l2": 20.0}}),
     "instructrec": (partial(taste_and_wish_world, users=300, items=80), INSTRUCTIONS),
     "textknn": (text_world, {"encoder": "hashing"}),
+    "tiger": (taste_world, CODES),
     "unisrec": (text_world, {**network(10), "encoder": "hashing", "mode": "text"}),
     "llmrank": (text_world, {"llm": "unigram", "candidates": 200}),
     "chatrec": (text_world, {"llm": "unigram", "candidates": 200, "top": 10}),
+    "gpt4rec": (partial(taste_world, users=300), QUERIES),
     "p5": (
         taste_world,
         {
@@ -79,7 +94,7 @@ WORLDS: Mapping[str, tuple[Callable[..., World], Mapping[str, Any]]] = {
         },
     ),
 }
-LONG = {"instructrec", "p5"}  # a language model from nothing takes half a minute for three worlds
+LONG = {"gpt4rec", "instructrec", "p5"}  # a language model from nothing takes half a minute for three worlds
 
 
 def test_no_system_is_forgotten() -> None:
@@ -92,10 +107,11 @@ def test_beats_popular(name: str) -> None:
     check_learns(partial(make, name, settings), lambda seed: world(seed=seed))
 
 
-def test_p5_beats_popular_on_one_world() -> None:
-    make_world, settings = WORLDS["p5"]
+@pytest.mark.parametrize("name", ["gpt4rec", "p5"])
+def test_a_tuned_language_model_beats_popular_on_one_world(name: str) -> None:
+    make_world, settings = WORLDS[name]
     split = leave_one_out(make_world().data)
-    ours, popular = (case_ndcg(system.fit(split.train, FitOptions(quiet=True)), split.test).mean() for system in (make("p5", settings), Popular()))
+    ours, popular = (case_ndcg(system.fit(split.train, FitOptions(quiet=True)), split.test).mean() for system in (make(name, settings), Popular()))
     assert ours > 3 * popular
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_data
 
-from tongtu.train.batches import token_batches, training_sequences
+from tongtu.train.batches import token_batches, training_prefixes, training_sequences
 from tongtu.train.loop import learning_rate_factor
 from tongtu.train.settings import Training
 
@@ -43,6 +43,16 @@ def test_windows_teach_every_event_but_each_users_first_once(window: int) -> Non
     expected = np.setdiff1d(np.arange(data.n_events), data.offset[:-1])
     assert sorted(learned.tolist()) == expected.tolist()
     assert sequences.length.max() <= window
+
+
+@given(st.integers(2, 20))
+def test_each_prefix_ends_with_another_event_and_reaches_back_as_far_as_it_may(window: int) -> None:
+    data = tiny_data(users=30)
+    prefixes = training_prefixes(data, window)
+    assert prefixes.user is not None
+    assert (prefixes.stop - 1).tolist() == np.setdiff1d(np.arange(data.n_events), data.offset[:-1]).tolist()
+    first = data.offset[prefixes.user - 1]
+    assert (prefixes.length == np.minimum(prefixes.stop - first, window)).all() and (prefixes.user == data.event_user[prefixes.stop - 1]).all()
 
 
 def test_last_window_is_the_newest_events() -> None:

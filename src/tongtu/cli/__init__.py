@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from tongtu.cli import audit, candidates, chat, compare, data, demo, doctor, evaluate, fit, recommend, study, systems
+from tongtu.cli import audit, candidates, chat, compare, data, demo, doctor, evaluate, fit, ids, keys, recommend, serve, study, systems, update
 from tongtu.errors import TongtuError
 
 
@@ -63,7 +63,6 @@ def _options(
 
 app.command("demo", epilog="Example: tongtu demo --out demo")(demo.demo)
 app.add_typer(data.app, name="data")
-app.add_typer(data.app, name="data")
 app.command("systems", epilog="Example: tongtu systems")(systems.systems)
 app.command("fit", epilog="Example: tongtu fit sasrec --data ml-100k --out model --set training.epochs=20")(fit.fit)
 app.command("evaluate", epilog="Example: tongtu evaluate model --data ml-100k --json figures.json")(evaluate.evaluate)
@@ -73,6 +72,10 @@ app.command("candidates", epilog="Example: tongtu candidates --data ml-100k --so
 app.command("audit", epilog="Example: tongtu audit model --data ml-100k --out audit.html --json audit.json")(audit.audit)
 app.command("compare", epilog="Example: tongtu compare experiment.toml --out results")(compare.compare)
 app.command("study", epilog="Example: tongtu study experiments/five-tasks-ml-100k.toml --out results")(study.study)
+app.add_typer(ids.app, name="ids")
+app.command("serve", epilog="Example: tongtu serve model other=another-model --data ml-100k")(serve.serve)
+app.command("update", epilog="Example: tongtu update model --since 7d --data shop --serve http://127.0.0.1:8000")(update.update)
+app.add_typer(keys.app, name="keys")
 app.command("doctor", epilog="Example: tongtu doctor")(doctor.doctor)
 
 

@@ -22,6 +22,7 @@ def evaluate(
     data: Annotated[str, typer.Option(metavar="DIR|NAME", help="A data set folder, or the name of a public data set.")],
     protocol: Annotated[str, typer.Option(help="How to ask and judge.")] = "leave-one-out",
     json: Annotated[Path | None, typer.Option(help="Also write the figures to this file.")] = None,
+    categories: Annotated[str | None, typer.Option(metavar="FIELD", help="Also measure lists by the categories in this item field.")] = None,
 ) -> None:
     """Measure a model on the test part of a data set, with 95 % intervals.
 
@@ -45,7 +46,7 @@ def evaluate(
     warning = held_out_warning(getattr(system, "provenance", {}), rule, log) if known else None
     if rule.wish is not None:
         note_deaf(system, model)
-    found = measure(system, split.test, split.train, rule.cutoffs, rule.seed, quiet=False)
+    found = measure(system, split.test, split.train, rule.cutoffs, rule.seed, quiet=False, categories=categories)
     _print(found, rule)
     for text in filter(None, (warning, _unknown(found.counts), _degraded(found))):
         note(text)
@@ -157,4 +158,7 @@ def _print(found: Evaluation, rule: EvalProtocol) -> None:
     columns = ["cutoff", "recall", "NDCG", "MRR"]
     cells = [[str(k), cell(f"recall@{k}"), cell(f"ndcg@{k}"), cell(f"mrr@{k}")] for k in rule.cutoffs]
     table(columns, cells, title=title, right=columns)
+    by_category = [name for name in found.interval if name.startswith("category_")]
+    if by_category:
+        table(["by category", "mean over users"], [[name, cell(name)] for name in by_category], right=["mean over users"])
     print(", ".join(f"{name} {value:.3f}" for name, value in found.metrics.items() if name not in found.interval))

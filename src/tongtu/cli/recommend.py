@@ -106,6 +106,8 @@ def _show(rows: Sequence[dict[str, Any]], notes: Mapping[str, Any]) -> None:
 
     if "degraded" in notes:
         note(f"degraded: {notes['degraded']}")
+    if notes.get("searched"):
+        note(f"searched for: {'; '.join(notes['searched'])}")
     if notes.get("categories") == 0:
         note("note: the wish names no category of the catalogue, so the list is that of the retriever")
     if not rows:

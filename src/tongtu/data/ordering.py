@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import sparse
 
 from tongtu.core import Codes, Offsets, Times
 
@@ -93,6 +92,8 @@ def repeated(user: Codes, key: Times, compared: Callable[[Rows], pl.DataFrame]) 
 
 def _grouped(user: Codes, users: int) -> tuple[Rows, Offsets]:
     """Rows grouped by user: transposing a matrix of one row is a counting sort, linear and stable."""
+    from scipy import sparse
+
     n = len(user)
     index = np.int32 if n < 2**31 else np.int64  # the narrower, the less memory moves
     one_row = sparse.csr_array((np.arange(n, dtype=index), user - index(1), np.array([0, n], index)), shape=(1, users))

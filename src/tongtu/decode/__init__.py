@@ -1,1 +1,1 @@
-"""Writing only what the catalogue knows: a trie over the items' token sequences, and beam search along it."""
+"""Beam search: along a trie of what the catalogue knows, and freely."""

@@ -24,12 +24,16 @@ import polars as pl
 
 from tongtu.config import plain
 from tongtu.core import PAD, Codes, Engine
+from tongtu.data.splits import Cases
+from tongtu.data.wishes import Categories, item_categories
 from tongtu.errors import TongtuError
-from tongtu.evaluation.evaluate import intervals, slice_metrics
+from tongtu.evaluation.evaluate import intervals
 from tongtu.evaluation.experiment import Experiment, Row, Systems, rows
 from tongtu.evaluation.intervals import paired_tests
 from tongtu.evaluation.metrics import MISS, Values, rank_metrics
 from tongtu.evaluation.runs import FORMAT, Outcome, Task, Workspace, execute, finite
+from tongtu.evaluation.slices import slice_metrics
+from tongtu.evaluation.variety import category_metrics
 from tongtu.files import new_file, write_json
 
 TESTED = "ndcg@10"
@@ -55,9 +59,11 @@ def compare(
 
     Raises:
         ConfigError: If `out` holds results of another protocol or other data.
+        DataError: If the experiment names categories that the data lacks.
         TongtuError: If every system failed; the first one's reason.
     """
     space = Workspace.create(experiment, Path(out))
+    categories = None if experiment.categories is None else item_categories(space.data, experiment.categories)  # what is missing is told before hours pass
     do = step or partial(execute, systems=systems)
     failed: dict[str, str] = {}
     seconds: list[dict[str, Any]] = []
@@ -75,7 +81,7 @@ def compare(
     done = [row for row in rows(experiment) if row.label not in failed]
     if not done:
         raise TongtuError(f"every system failed; {next(iter(failed))}: {next(iter(failed.values()))}")
-    results: dict[str, Any] = finite(_results(space, systems, done, failed) | {"seconds": seconds})
+    results: dict[str, Any] = finite(_results(space, systems, (done, failed), categories) | {"seconds": seconds})
     write_json(space.out / "results.json", results)
     return results
 
@@ -93,11 +99,13 @@ def _source(space: Workspace, label: str) -> str:
     return space.row(label).entry.label
 
 
-def _results(space: Workspace, systems: Systems, done: Sequence[Row], failed: Mapping[str, str]) -> dict[str, Any]:
+def _results(space: Workspace, systems: Systems, ended: tuple[Sequence[Row], Mapping[str, str]], categories: Categories | None) -> dict[str, Any]:
+    done, failed = ended
     experiment, split, data = space.experiment, space.split, space.data
     tables = {row.label: [pl.read_parquet(space.run_folder(row.label, seed) / "cases.parquet") for seed in experiment.seeds] for row in done}
     _write_users(space.out / "users.parquet", tables, experiment.seeds)
-    values = {label: _mean_over_seeds(parts, experiment.protocol.cutoffs) for label, parts in tables.items()}
+    values = {label: _mean_over_seeds([_values(table, experiment.protocol.cutoffs) for table in parts]) for label, parts in tables.items()}
+    variety = {label: _variety(parts, split.test, categories) for label, parts in tables.items()}
     return {
         "format": FORMAT,
         "name": experiment.name,
@@ -115,14 +123,16 @@ def _results(space: Workspace, systems: Systems, done: Sequence[Row], failed: Ma
         "environment": environment(),
         "seeds": list(experiment.seeds),
         "systems": [
-            _failed_row(row, systems, failed[row.label]) if row.label in failed else _row(space, systems, row, values[row.label]) for row in rows(experiment)
+            _failed_row(row, systems, failed[row.label]) if row.label in failed else _row(space, systems, row, (values[row.label], variety[row.label]))
+            for row in rows(experiment)
         ],
         "pairs": _pairs(values, space),
         "examples": _examples(space, tables),
     }
 
 
-def _row(space: Workspace, systems: Systems, row: Row, values: Mapping[str, Values]) -> dict[str, Any]:
+def _row(space: Workspace, systems: Systems, row: Row, measured: tuple[Mapping[str, Values], Mapping[str, Values]]) -> dict[str, Any]:
+    values, variety = measured
     records = [space.run(row.label, seed) for seed in space.experiment.seeds]
     runs = [record["figures"] for record in records]
     seed = space.experiment.protocol.seed
@@ -130,8 +140,8 @@ def _row(space: Workspace, systems: Systems, row: Row, values: Mapping[str, Valu
         "status": "done",
         "error": None,
         "refit": "train+valid" if row.refit else None,
-        "metrics": {name: _mean(run["metrics"][name] for run in runs) for name in runs[0]["metrics"]},
-        "interval": intervals(values, space.split.test, seed),
+        "metrics": {name: _mean(run["metrics"][name] for run in runs) for name in runs[0]["metrics"]} | {name: float(v.mean()) for name, v in variety.items()},
+        "interval": intervals({**values, **variety}, space.split.test, seed),
         "slices": slice_metrics(values, space.split.test, space.split.train, seed),
         "fit_seconds": _mean(run["fit_seconds"] for run in runs),
         "ms_per_request": _mean(run["ms_per_request"] for run in runs),
@@ -180,9 +190,8 @@ def _ranks(table: pl.DataFrame) -> Values:
     return ranks
 
 
-def _mean_over_seeds(tables: Sequence[pl.DataFrame], cutoffs: Sequence[int]) -> dict[str, Values]:
-    """Rank metrics of each case, float64[cases] by name: the mean over seeds, so that intervals and tests compare what a system does on average."""
-    found = [_values(table, cutoffs) for table in tables]
+def _mean_over_seeds(found: Sequence[Mapping[str, Values]]) -> dict[str, Values]:
+    """Metrics of each case, float64[cases] by name: the mean over seeds, so that intervals and tests compare what a system does on average."""
     return {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
 
 
@@ -190,6 +199,14 @@ def _values(table: pl.DataFrame, cutoffs: Sequence[int]) -> dict[str, Values]:
     """Metrics of each case: those written beside it, where impressions were judged, else from its rank."""
     judged = [name for name in table.columns if name not in _CASE]
     return {name: table[name].to_numpy() for name in judged} if judged else rank_metrics(_ranks(table).astype(np.int64), cutoffs)
+
+
+def _variety(tables: Sequence[pl.DataFrame], test: Cases, categories: Categories | None) -> dict[str, Values]:
+    """Metrics by category of each case, from the lists that were kept."""
+    if categories is None:
+        return {}
+    lists = (np.stack([np.asarray(row, np.int32) for row in table["items"].to_list()]) for table in tables)
+    return _mean_over_seeds([category_metrics(one, test, categories) for one in lists])
 
 
 def _pairs(values: Mapping[str, Mapping[str, Values]], space: Workspace) -> list[dict[str, Any]]:

@@ -101,6 +101,7 @@ class Experiment:
         search: None takes the settings as they are.
         validation_users: While training, validate on this many users only; None validates on all.
         examples: Users shown in the report.
+        categories: An item field, "categories" say, by which the lists' diversity and coverage are measured besides; see `tongtu.evaluation.variety`.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Experiment:
     search: Search | None = None
     validation_users: int | None = Field(None, ge=1)
     examples: int = Field(4, ge=0)
+    categories: str | None = None
 
     def entry(self, label: str) -> Entry:
         """The system with this label."""

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from tongtu.core import Offsets, RequestBatch, Scores
 from tongtu.errors import ModelError
@@ -17,6 +19,7 @@ from tongtu.nn.losses import scaled
 from tongtu.nn.sequence import SequenceModel
 
 _EVENTS_AT_ONCE = 2_048
+_DRAWING = ("uniform_", "normal_")
 
 
 def score_requests(
@@ -49,15 +52,39 @@ def newest_states(net: SequenceModel, requests: RequestBatch, last: int, ask: Ca
     with torch.inference_mode():
         batch = request_batch(requests, last)
         vector = net.item_vectors(slice(0, 1))
+        if len(requests) and batch.item.numel() <= _EVENTS_AT_ONCE and int(batch.length.min()) > 0:
+            return _states(net, ask(batch), vector.device)
         states = torch.zeros(len(requests), vector.shape[1])
         known = torch.argsort(batch.length, stable=True)
         known = known[batch.length[known] > 0]
         for place in blocks(batch.length[known]):
             rows = known[place]
-            part = ask(trimmed(batch, rows))
-            hidden = net.hidden(part.to(vector.device))
-            states[rows] = hidden[torch.arange(len(rows)), part.length - 1].float().cpu()
+            states[rows] = _states(net, ask(trimmed(batch, rows)), vector.device)
         return states
+
+
+def _states(net: SequenceModel, batch: Batch, device: torch.device) -> Tensor:
+    """States [B, D] at the end of each sequence."""
+    hidden = net.hidden(batch.to(device))
+    return hidden[torch.arange(len(batch.length)), batch.length - 1].float().cpu()
+
+
+def query_vectors(
+    net: SequenceModel, requests: RequestBatch, last: int, ask: Callable[[Batch], Batch] = lambda batch: batch, temperature: float | None = None
+) -> Scores:
+    """float32[n, D], whose products with `catalogue_vectors` are what `score_requests` gives; zeros for requests without a known item."""
+    states = newest_states(net, requests, last, ask)
+    left, _ = scaled(states, states[:0], temperature)
+    vectors: Scores = left.numpy()
+    return vectors
+
+
+def catalogue_vectors(net: SequenceModel, size: int, temperature: float | None = None) -> Scores:
+    """float32[size, D], one vector for each item code; where scores are no cosines, the network's own memory."""
+    with torch.inference_mode():
+        vectors = net.item_vectors(slice(0, size)).float().cpu()
+        found: Scores = (vectors if temperature is None else functional.normalize(vectors, dim=-1)).numpy()
+        return found
 
 
 def with_popularity(scores: Scores, requests: RequestBatch, counts: Offsets, items: slice) -> Scores:
@@ -75,14 +102,36 @@ def arrays_of(net: nn.Module) -> dict[str, npt.NDArray[Any]]:
     return {f"net.{name}": tensor.detach().cpu().numpy() for name, tensor in net.state_dict().items()}
 
 
-def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: object) -> None:
-    """Put saved weights into a network, which is then in evaluation mode.
+class Undrawn(TorchFunctionMode):
+    """Inside, weights are zeros instead of drawn: a network that is made to get saved ones needs none, and a large table takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return named.get("tensor", args[0] if args else None)
+        if getattr(func, "__name__", "") in _DRAWING:
+            return args[0].zero_()  # not left as it is: a draw that is repeated until it lies within bounds would never end
+        return func(*args, **named)
+
+
+def load_arrays(net: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where: object, kept: str | None = None) -> None:
+    """Let a network have saved weights, which stay where they are; it is then in evaluation mode.
+
+    Args:
+        net: The network.
+        arrays: Weights by name behind "net."; others are left alone.
+        where: What to name in an error.
+        kept: Weights whose names begin so are those that the network has already, and its other parts share.
 
     Raises:
         ModelError: If names or shapes do not fit.
     """
     try:
-        net.load_state_dict({name.removeprefix("net."): torch.from_numpy(array.copy()) for name, array in arrays.items() if name.startswith("net.")})
+        weights = {name.removeprefix("net."): torch.from_numpy(array) for name, array in arrays.items() if name.startswith("net.")}
+        odd = net.load_state_dict(weights, strict=kept is None, assign=True)
+        names = [*odd.unexpected_keys, *(name for name in odd.missing_keys if not name.startswith(kept or ""))]
+        if names:
+            raise RuntimeError(f"missing or unknown: {', '.join(names[:3])}")
     except RuntimeError as error:
         raise ModelError(f"{where}: the weights do not fit the configuration ({str(error).splitlines()[-1].strip()}): fit the model again") from None
     net.eval()

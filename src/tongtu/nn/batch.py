@@ -30,7 +30,7 @@ class Batch:
         target: int64[B, T], the item to learn at each position, `PAD` where there is none; None outside training.
         time: int64[B, T], seconds, or None where times are unknown.
         next_time: int64[B, T], the time for which each position predicts, or None.
-        user: int64[B], the code of the user whose sequence each row is, or None where that is not known; networks do not read it.
+        user: int64[B], the code of the user whose sequence each row is, or None where that is not known (0 in single rows); only `CodeNet` reads it.
     """
 
     item: Tensor

@@ -8,20 +8,20 @@ co-occurrence is that of sequential rules, Ludewig & Jannach, UMUAI 2018). The n
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
-from scipy import sparse
-from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from tongtu.config import configuration
 from tongtu.core import PAD
-from tongtu.data.cooccurrence import following, rules, strongest
 from tongtu.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _VECTOR_DECAY = 0.9
 
@@ -92,6 +92,11 @@ def cooccurrence_vectors(data: Dataset, width: int, std: float, seed: int) -> Te
         std: Of the values, a fifth of which is noise.
         seed: Of the noise.
     """
+    from scipy import sparse
+    from scipy.sparse.linalg import svds
+
+    from tongtu.data.cooccurrence import following
+
     forward = following(data, _VECTOR_DECAY)
     pairs = (forward + forward.T).tocoo()
     total = np.asarray(pairs.sum(1)).ravel() + 1e-9
@@ -110,6 +115,8 @@ def cooccurrence_vectors(data: Dataset, width: int, std: float, seed: int) -> Te
 
 
 def _rules(data: Dataset, config: NeighbourConfig) -> sparse.csr_matrix:
+    from tongtu.data.cooccurrence import rules, strongest
+
     found = rules(data, config.distance_decay, config.backward, config.source_power, config.neighbour_power)
     return strongest(found, config.count)
 

@@ -12,6 +12,7 @@ Row = Mapping[str, Any]
 
 METRIC = "ndcg@10"
 LEVEL = 0.05
+_SHOWN = ("auc", "recall@10", "mrr", "mrr@10", "ndcg@5", "coverage@10", "category_diversity@10", "category_coverage@10")
 _COSTS = (
     ("fit_seconds", "Fit", words.seconds),
     ("ms_per_request", "ms a request", words.milliseconds),
@@ -80,7 +81,7 @@ def _both_ways(pairs: Sequence[Row], metric: str) -> dict[tuple[str, str], dict[
 
 
 def _columns(ranked: Sequence[Row], metric: str) -> list[dict[str, Any]]:
-    main = [metric, *(name for name in ("auc", "recall@10", "mrr", "mrr@10", "ndcg@5", "coverage@10") if any(name in row["metrics"] for row in ranked))]
+    main = [metric, *(name for name in _SHOWN if any(name in row["metrics"] for row in ranked))]
     costs = [(key, title) for key, title, _ in _COSTS if any(row.get(key) is not None for row in ranked)]
     return [*({"key": key, "title": words.metric_name(key), "metric": True} for key in main), *({"key": k, "title": t, "metric": False} for k, t in costs)]
 

@@ -60,6 +60,26 @@ def together(data: Dataset) -> sparse.csr_matrix:
     return counts
 
 
+def met_vectors(data: Dataset, width: int, seed: int) -> npt.NDArray[np.float32]:
+    """float32[items.size, width], like vectors for items that the same users met; zeros for those without events and for `PAD`.
+
+    Singular vectors of the counts, each count over the root of what its two items have in all.
+
+    Args:
+        data: The events that may be learned from.
+        width: Numbers in a vector; fewer where there are fewer items.
+        seed: Of the start vector.
+    """
+    counts = together(data)
+    scale = sparse.diags(1 / np.sqrt(np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)))
+    near = scale @ counts @ scale
+    found = np.zeros((len(data.items) + 1, min(width, near.shape[0] - 1)), np.float32)
+    left, size, _ = svds(near, k=found.shape[1], v0=np.random.default_rng(seed).random(near.shape[0]))
+    found[1:] = left * np.sqrt(size)
+    found[1:][data.item_counts[1:] == 0] = 0
+    return found
+
+
 class _Cutting:
     def __init__(self, counts: sparse.csr_matrix, clusters: int, most: int, seed: int) -> None:
         self.counts, self.clusters, self.most, self.seed = counts, clusters, most, seed

@@ -52,6 +52,7 @@ _CARDS = (
     SystemCard("als", "ALS", "baselines", "tongtu.systems.baselines.als:ALS", "Hu, Koren & Volinsky, ICDM 2008", extra="baselines", packages=("implicit",)),
     SystemCard("bpr", "BPR", "baselines", "tongtu.systems.baselines.bpr:BPR", "Rendle et al., UAI 2009", extra="baselines", packages=("implicit",)),
     SystemCard("bm25", "BM25", "baselines", "tongtu.systems.baselines.bm25:BM25", "Robertson & Zaragoza, FnTIR 2009", needs="item texts"),
+    SystemCard("lasttitle", "Last title", "baselines", "tongtu.systems.baselines.lasttitle:LastTitle", "search with the newest title", needs="item titles"),
     SystemCard(
         "filtered", "Filtered by wish", "baselines", "tongtu.systems.baselines.filtered:Filtered", "categories of the wish first", needs="item categories"
     ),
@@ -66,7 +67,11 @@ _CARDS = (
     SystemCard("chatrec", "Chat-REC", "prompted", "tongtu.systems.prompted.chatrec:ChatREC", "Gao et al., 2023", needs="item titles, a language model"),
     SystemCard("llmrank", "LLMRank", "prompted", "tongtu.systems.prompted.llmrank:LLMRank", "Hou et al., ECIR 2024", needs="item titles, a language model"),
     SystemCard("p5", "P5", "tuned", "tongtu.systems.tuned.p5:P5", "Geng et al., RecSys 2022; Xu et al., SIGIR 2024"),
+    SystemCard(
+        "tiger", "TIGER", "tuned", "tongtu.systems.tuned.tiger:TIGER", "Rajput et al., NeurIPS 2023", "item texts", extra="ann", packages=("faiss",)
+    ),
     SystemCard("instructrec", "InstructRec", "tuned", "tongtu.systems.tuned.instructrec:InstructRec", "Zhang et al., 2023", needs="item titles"),
+    SystemCard("gpt4rec", "GPT4Rec", "tuned", "tongtu.systems.tuned.gpt4rec:GPT4Rec", "Li et al., 2023", needs="item titles"),
     SystemCard("textknn", "Text nearest neighbours", "encoded", "tongtu.systems.encoded.textknn:TextKNN", "cosine of text vectors", needs="item texts"),
 )
 

@@ -16,7 +16,7 @@ from tongtu.data.synthetic import attribute_world
 from tongtu.errors import DataError, ModelError, TongtuError
 from tongtu.testing.case import Case, K, SystemFactory, close, refuses, require, same_answers, unusual
 from tongtu.testing.folders import check_folder
-from tongtu.testing.vectors import check_vectors
+from tongtu.testing.vectors import check_products, check_vectors
 
 
 def check_recommender(system_factory: SystemFactory, data: Dataset | None = None, *, seed: int = 0) -> None:
@@ -172,6 +172,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     _check_batches,
     _check_scores,
     check_vectors,
+    check_products,
     _check_repeatable,
     check_folder,
     _check_mistakes,

@@ -56,3 +56,19 @@ def training_sequences(data: Dataset, window: int, windows: Literal["last", "all
     number = np.arange(len(user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     left = length[user] - number * step
     return Sequences(data.item, data.offset[user] + left, np.minimum(left, window), data.time, user + 1)
+
+
+def training_prefixes(data: Dataset, window: int) -> Sequences:
+    """Each event but a user's first as the end of a sequence of its own, with the events before it, `window` at most.
+
+    For networks that can learn nothing but a sequence's last event; others learn all of them from `training_sequences` at once.
+
+    Raises:
+        DataError: If no user has two events.
+    """
+    length = data.lengths
+    place = np.arange(data.n_events) - np.repeat(data.offset[:-1], length)
+    later = np.flatnonzero(place)
+    if not len(later):
+        raise DataError(f"{data.name}: no user has two events, so there is no next item to learn: collect more, or filter less")
+    return Sequences(data.item, later + 1, np.minimum(place[later] + 1, window), data.time, data.event_user[later].astype(np.int64))

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from tongtu.config import plain
@@ -79,6 +77,8 @@ class _Run:
     def __init__(
         self, net: nn.Module, objective: Objective, examples: Examples | DrawnAnew, training: Training, options: FitOptions, measure: Measure | None
     ) -> None:
+        from accelerate import Accelerator
+
         self.net, self.objective, self._source = net, objective, examples
         self.training, self.options, self.measure = training, options, measure
         self.accelerator = Accelerator(
@@ -190,6 +190,8 @@ class _Run:
             if current:
                 checkpoint.load_weights(self.net, current)
         if self.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
             broadcast_object_list(figures)
         assert MONITOR in figures[0], f"validation must give {MONITOR}"
         return dict(figures[0])

@@ -83,7 +83,10 @@ class LanguageNet(nn.Module):
 
     def decoder(self, prompts: Sequence[str]) -> Decoder:
         """What `tongtu.decode.beam.beam_search` searches behind the prompts."""
-        tokens = self.wording.prompts(prompts)
+        return self.decoder_behind(self.wording.prompts(prompts))
+
+    def decoder_behind(self, tokens: list[list[int]]) -> Decoder:
+        """The same behind prompts that are tokens already; an encoder's end in `end`."""
         if self.seq2seq:
             from tongtu.decode.seq2seq import Seq2SeqDecoder
 

@@ -12,8 +12,8 @@ from tongtu.errors import ConfigError, MissingExtra
 from tongtu.pretrained import fingerprint, open_pretrained, settings_of
 from tongtu.tuning.network import LanguageNet
 from tongtu.tuning.rows import extend
-from tongtu.tuning.scratch import TABLE_RATE, new_t5, word_table
-from tongtu.tuning.settings import SCRATCH, Tuning
+from tongtu.tuning.scratch import TABLE_RATE, new_llama, new_t5, word_table
+from tongtu.tuning.settings import CAUSAL_SCRATCH, SCRATCH, Tuning
 from tongtu.tuning.tokenizer import MOST_WORDS, Wording, train_tokenizer
 
 
@@ -33,8 +33,10 @@ def open_network(settings: Tuning, texts: Sequence[str] = (), new_tokens: Sequen
     if settings.model in SCRATCH:
         tokenizer = train_tokenizer(texts, settings.vocabulary)
         _add_tokens(tokenizer, new_tokens, settings.model)
-        opened = wrapped(new_t5(settings.model, len(tokenizer), seed), tokenizer, settings, seed)
-        opened.rate_factors = {"net.shared.": TABLE_RATE}
+        new = new_llama if settings.model in CAUSAL_SCRATCH else new_t5
+        opened = wrapped(new(settings.model, len(tokenizer), seed), tokenizer, settings, seed)
+        if opened.seq2seq:
+            opened.rate_factors = {"net.shared.": TABLE_RATE}
     else:
         net, tokenizer = _pretrained(settings)
         base = "" if settings.weights == "all" else fingerprint(net, tokenizer, settings_of(net.config))

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from tongtu.config import configuration
 
-SCRATCH = ("t5:tiny", "t5:small")
+CAUSAL_SCRATCH = ("llama:tiny", "llama:small")
+SCRATCH = ("t5:tiny", "t5:small", *CAUSAL_SCRATCH)
 
 
 @configuration
@@ -33,7 +34,8 @@ class Tuning:
 
     Attributes:
         model: "t5:tiny" or "t5:small", an encoder-decoder that starts from nothing with a tokenizer trained on the data's own texts;
-            "smollm2"; or "hf:" and a folder or a name on the hub, a causal model or one of T5's kind.
+            "llama:tiny" or "llama:small", a causal model that starts so; "smollm2"; or "hf:" and a folder or a name on the hub, a causal model or
+            one of T5's kind.
         weights: What learns: "all"; "lora", low-rank updates beside the frozen weights; "new", only the rows of new tokens.
             With "lora" the rows of new tokens learn too.
         lora: Of "lora".
@@ -57,5 +59,5 @@ class Tuning:
             raise ValueError(f"no model {self.model!r}: choose {', '.join(SCRATCH)}, smollm2, or hf: and a folder or a name on the hub")
         if self.model in SCRATCH and self.weights != "all":
             raise ValueError(f"{self.model} starts from nothing, so all its weights must learn: weights = 'all'")
-        if self.model == "smollm2" and self.whole_word:
-            raise ValueError("smollm2 has no encoder to tell of whole words: whole_word = false")
+        if self.model in ("smollm2", *CAUSAL_SCRATCH) and self.whole_word:
+            raise ValueError(f"{self.model} has no encoder to tell of whole words: whole_word = false")

@@ -32,6 +32,20 @@ def product_scores(users: Vectors, vectors: Vectors, popularity: Scores, unknown
     return scores
 
 
+def indexed_items(vectors: Vectors, popularity: Scores) -> Vectors:
+    """float32[items.size, factors + 1], whose products with `indexed_queries` are `product_scores`: the last column puts items never met last."""
+    never = popularity == 0
+    found: Vectors = np.concatenate([np.where(never[:, None], 0, vectors), np.where(never, _OUTSIDE, 0)[:, None]], axis=1, dtype=np.float32)
+    return found
+
+
+def indexed_queries(users: Vectors, unknown: npt.NDArray[np.bool_]) -> Vectors:
+    """float32[n, factors + 1], zeros for the requests that are answered by popularity."""
+    found: Vectors = np.concatenate([users, np.ones((len(users), 1))], axis=1, dtype=np.float32)
+    found[unknown] = 0
+    return found
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """One BLAS thread inside the block: `implicit` has threads of its own, and the two together are many times slower."""

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from tongtu.core import PAD, Offsets, RequestBatch, Scores
 from tongtu.errors import DataError
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
     from tongtu.data.dataset import Dataset
 
 
@@ -21,6 +22,8 @@ def user_item_matrix(data: Dataset) -> csr_array:
     Raises:
         DataError: If the data set has no events.
     """
+    from scipy.sparse import csr_array
+
     require_events(data)
     shape = (len(data.users), data.items.size)
     # A copy, because scipy sorts and merges the columns of a row in place, and the data set's order is sacred.
@@ -46,6 +49,8 @@ def history_matrix(requests: RequestBatch, size: int, decay: float = 1.0) -> csr
         decay: Weight of an event against the one after it; the newest weighs 1. An item met several times counts once, as
             of its newest event.
     """
+    from scipy.sparse import csr_array
+
     row, place = requests.events()
     item = requests.item[place]
     known = item != PAD

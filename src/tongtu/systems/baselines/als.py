@@ -23,7 +23,7 @@ from tongtu import hub
 from tongtu.config import configuration
 from tongtu.core import FitOptions, Request, RequestBatch, Scores, TopK
 from tongtu.ranking import top_k
-from tongtu.systems.baselines._factors import Vectors, one_blas_thread, product_scores
+from tongtu.systems.baselines._factors import Vectors, indexed_items, indexed_queries, one_blas_thread, product_scores
 from tongtu.systems.baselines._histories import history_matrix, popularity_share, user_item_matrix, without_history
 
 if TYPE_CHECKING:
@@ -102,6 +102,15 @@ class ALS:
     def user_vectors(self, requests: Sequence[Request]) -> Scores:
         """The vectors solved for; see `Represents`."""
         return self._solved(self._confidence(requests))
+
+    def query_vectors(self, requests: Sequence[Request]) -> Scores:
+        """See `Indexable`."""
+        confidence = self._confidence(requests)
+        return indexed_queries(self._solved(confidence), without_history(confidence))
+
+    def item_vectors(self) -> Scores:
+        """See `Indexable`."""
+        return indexed_items(self._vectors, self._popularity)
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from tongtu.data.dataset import Dataset
     from tongtu.vocab import Vocab
 
+Language = Literal["english", "german", "dutch", "french", "spanish", "portuguese", "italian", "russian", "swedish", "norwegian", "chinese"]
+
 
 class BM25:
     """Lexical retrieval, held as two sparse matrices: how often each word stands in each item's text, and what it adds to each item's score."""
@@ -65,9 +67,7 @@ class BM25:
         k1: float = Field(1.2, gt=0)
         b: float = Field(0.75, ge=0, le=1)
         idf: Literal["robertson", "lucene"] = "robertson"
-        stopwords: Literal["english", "german", "dutch", "french", "spanish", "portuguese", "italian", "russian", "swedish", "norwegian", "chinese"] | None = (
-            "english"
-        )
+        stopwords: Language | None = "english"
 
     items: Vocab
     item_text: pl.Series | None

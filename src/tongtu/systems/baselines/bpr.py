@@ -24,7 +24,7 @@ from tongtu import hub
 from tongtu.config import configuration
 from tongtu.core import FitOptions, Request, RequestBatch, Scores, TopK
 from tongtu.ranking import top_k
-from tongtu.systems.baselines._factors import Vectors, one_blas_thread, product_scores
+from tongtu.systems.baselines._factors import Vectors, indexed_items, indexed_queries, one_blas_thread, product_scores
 from tongtu.systems.baselines._histories import history_matrix, popularity_share, user_item_matrix, without_history
 
 if TYPE_CHECKING:
@@ -98,6 +98,15 @@ class BPR:
     def user_vectors(self, requests: Sequence[Request]) -> Scores:
         """The weighted means of the item vectors, without the biases' share, which is everybody's; see `Represents`."""
         return self._means(history_matrix(RequestBatch.of(requests), self.items.size, self.config.decay))[:, :-1]
+
+    def query_vectors(self, requests: Sequence[Request]) -> Scores:
+        """See `Indexable`."""
+        histories = history_matrix(RequestBatch.of(requests), self.items.size, self.config.decay)
+        return indexed_queries(self._means(histories), without_history(histories))
+
+    def item_vectors(self) -> Scores:
+        """See `Indexable`."""
+        return indexed_items(self._vectors, self._popularity)
 
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""

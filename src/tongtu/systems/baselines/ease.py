@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
-from scipy.linalg import lapack
 
 from tongtu import hub
 from tongtu.config import configuration
@@ -130,6 +129,8 @@ class EASE:
         # Fortran order lets LAPACK work in place. Only the lower triangle is written by potri; the matrix is symmetric.
         gram = np.asfortranarray((met.T @ met).toarray(), dtype=self.config.precision)
         gram[np.diag_indices_from(gram)] += self.config.l2
+        from scipy.linalg import lapack
+
         potrf, potri = lapack.get_lapack_funcs(("potrf", "potri"), (gram,))
         factor, failed = potrf(gram, lower=True, overwrite_a=True, clean=False)
         if failed:

@@ -84,6 +84,14 @@ class BERT4Rec:
         """The states of a [MASK] behind the history; see `Represents`."""
         return sequence.user_vectors(self, requests, self._room, lambda history: _append(history, self.items.size))
 
+    def query_vectors(self, requests: Sequence[Request]) -> Scores:
+        """See `Indexable`."""
+        return sequence.query_vectors(self, requests, self._room, lambda history: _append(history, self.items.size))
+
+    def item_vectors(self) -> Scores:
+        """See `Indexable`."""
+        return sequence.item_vectors(self)
+
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
         return top_k(self, requests, k)

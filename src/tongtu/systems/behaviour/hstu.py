@@ -74,6 +74,14 @@ class HSTU:
         """The last states; see `Represents`."""
         return sequence.user_vectors(self, requests, self.config.max_length)
 
+    def query_vectors(self, requests: Sequence[Request]) -> Scores:
+        """See `Indexable`."""
+        return sequence.query_vectors(self, requests, self.config.max_length)
+
+    def item_vectors(self) -> Scores:
+        """See `Indexable`."""
+        return sequence.item_vectors(self)
+
     def recommend(self, requests: Sequence[Request], k: int) -> TopK:
         """The best `k` items for each request."""
         return top_k(self, requests, k)

@@ -246,7 +246,7 @@ class PLMNR:
         system = cls(hub.restore_config(folder, cls.Config))
         system.items, system.item_text, system.counts = folder.items, folder.item_text, folder.arrays["counts"]
         system._users, system._strangers = int(folder.facts["users"]), bool(folder.facts["strangers"])
-        system._vectors = torch.from_numpy(folder.arrays["vectors"].copy())
+        system._vectors = torch.from_numpy(folder.arrays["vectors"])
         system._arrays = {name: array for name, array in folder.arrays.items() if name.startswith("net.")}
         system._user = _user_encoder(system.config, system._users)
         load_arrays(system._user, {name.replace("net.user.", "net."): array for name, array in system._arrays.items() if name.startswith("net.user.")}, path)

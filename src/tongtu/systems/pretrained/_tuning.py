@@ -86,8 +86,6 @@ def load_added(net: nn.Module, folder: hub.ModelFolder) -> None:
     Raises:
         ModelError: If names or shapes do not fit.
     """
-    own = {f"net.{name}": tensor for name, tensor in net.state_dict().items() if name.startswith("base.")}
-    arrays = {name: array for name, array in folder.arrays.items() if name.startswith("net.")}
-    if any(name in own for name in arrays):
+    if any(name.startswith("net.base.") for name in folder.arrays):
         raise ModelError(f"{folder.path} holds weights of its base: fit the model again")
-    load_arrays(net, {**{name: tensor.numpy() for name, tensor in own.items()}, **arrays}, folder.path)
+    load_arrays(net, folder.arrays, folder.path, kept="base.")

@@ -150,9 +150,26 @@ class Conversation:
         """The items of the user's history that the catalogue has, oldest first."""
         return [self.search.candidate(int(code)) for code in self.user.history if code != PAD]
 
+    def begin(self, user: Request) -> None:
+        """Forget all that was said, and talk with this user."""
+        self.user, self.state = user, DialogueState(self.config.dialogue_tokens)
+        self.shown, self.proposed, self.query = [], [], ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The user, the state of the conversation and the new items as plain values; the recommender and the language model are not in it."""
+        return _memory.to_json(self)
+
+    def from_json(self, value: Mapping[str, Any]) -> None:
+        """Go on with what `to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is no conversation, or of a newer format.
+        """
+        _memory.from_json(self, value)
+
     def save(self, path: Path) -> None:
-        """Write the user, the state of the conversation and the new items as JSON; the recommender and the language model are not in it."""
-        write_json(path, _memory.to_json(self))
+        """Write what `to_json` gives as a file."""
+        write_json(path, self.to_json())
 
     def restore(self, path: Path) -> Self:
         """Go on with a conversation that was saved; returns itself.
@@ -161,7 +178,7 @@ class Conversation:
             DataError: If the file is missing or holds no conversation.
         """
         try:
-            _memory.from_json(self, json.loads(path.read_text(encoding="utf-8")))
+            self.from_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise DataError(f"no file {path}: check the path") from None
         except (ValueError, KeyError, TypeError, AttributeError):
