@@ -12,9 +12,9 @@ from tongtu.systems.behaviour.sasrec import SASRec, SASRecConfig
 from tongtu.vocab import Vocab
 
 
-def random_sasrec(path: Path, items: int = 100_000, width: int = 64, seed: int = 0, length: int = 50) -> Path:
+def random_sasrec(path: Path, items: int = 100_000, width: int = 64, seed: int = 0, length: int = 50, blocks: int = 1) -> Path:
     """Write a model folder as `tongtu fit sasrec` does; the ids are "1", "2", ...; `length` events of a history are read."""
-    config = SASRecConfig(width=width, blocks=1, max_length=length)
+    config = SASRecConfig(width=width, blocks=blocks, max_length=length)
     model = SASRec(config)
     model.items, model.item_text = Vocab([str(i) for i in range(1, items + 1)]), None
     model.counts = np.concatenate([[0], np.random.default_rng(seed).integers(1, 1000, items)])

@@ -2,8 +2,8 @@
 
     python benchmarks/service/deadline.py
 
-The questions are ones that no worker answers in time: reasons for ten items from a history of a thousand events, all of which the model reads again
-with each left out. Cancelled means that no worker works any more and nothing waits, as /metrics tells.
+The questions are ones that no worker answers in time: reasons for ten items from a history of a thousand events, all of which a large model reads
+again with each of the newest fifty left out. Cancelled means that no worker works any more and nothing waits, as /metrics tells.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     with workplace() as folder:
-        model = random_sasrec(folder / "shop", options.items, length=1000)
+        model = random_sasrec(folder / "shop", options.items, width=512, length=1000, blocks=4)
         with start([model], f"sqlite:///{folder / 'store.db'}", "--workers", "1", "--set", f"deadline={options.deadline}") as server:
             late = [too_slow(server, options) for _ in range(options.rounds)]
             left = [client_leaves(server) for _ in range(options.rounds)]

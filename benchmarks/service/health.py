@@ -29,7 +29,7 @@ def main() -> None:
     kept: list[Kept] = []
     facts: dict[str, Any] = {}
     with workplace() as folder:
-        model = random_sasrec(folder / "shop", options.items)
+        model = random_sasrec(folder / "shop", options.items, width=256, blocks=2)
         with start([model], f"sqlite:///{folder / 'store.db'}", "--workers", "1") as server:
             warming = {status for _, status in server.not_ready_seen}
             facts["live"] = live = while_busy(server, options)
