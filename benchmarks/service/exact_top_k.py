@@ -27,29 +27,13 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from _record import write
+from _vectors import Given
 
-from tongtu.core import PAD, Request, RequestBatch, TopK
+from tongtu.core import PAD, Request
 from tongtu.serve.engine.index import VectorIndex
-from tongtu.vocab import Vocab
 
 PACKAGES = ("faiss-cpu", "numpy", "torch")
 BATCHES = (1, 4, 16)
-
-
-class Given:
-    """A recommender whose users' vectors are given: that of the request for user u is row u."""
-
-    def __init__(self, vectors: Any, queries: Any) -> None:
-        self.items, self.vectors, self.queries = Vocab([str(i) for i in range(1, len(vectors))]), vectors, queries
-
-    def query_vectors(self, requests: Any) -> Any:
-        return self.queries[RequestBatch.of(requests).user]
-
-    def item_vectors(self) -> Any:
-        return self.vectors
-
-    def recommend(self, requests: Any, k: int) -> TopK:
-        raise AssertionError("every user is known")
 
 
 def timed(work: Callable[[], Any]) -> float:

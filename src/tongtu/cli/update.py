@@ -86,10 +86,10 @@ def _since(model: Path, told: str | None) -> int:
     """Seconds since 1970 of what was told, else of the second after the last update.
 
     Raises:
-        ConfigError: If nothing was told and the model was never updated.
+        ConfigError: If what was told is no moment, or nothing was and the model was never updated.
     """
     from tongtu.data.times import parse_moment
-    from tongtu.errors import ConfigError
+    from tongtu.errors import ConfigError, DataError
     from tongtu.serve.refit import last_update
 
     if told is None:
@@ -99,7 +99,10 @@ def _since(model: Path, told: str | None) -> int:
         return last + 1
     if (age := _AGE.fullmatch(told.strip())) is not None:
         return int(time.time()) - int(age[1]) * _UNITS[age[2]]
-    return parse_moment(told)
+    try:
+        return parse_moment(told)
+    except DataError:
+        raise ConfigError(f"--since {told!r} is no moment: write an age as in 7d or 12h, seconds since 1970, or ISO 8601 as in 2026-01-31") from None
 
 
 def _report(done: Refit, since: int) -> None:
